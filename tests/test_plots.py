@@ -1,0 +1,229 @@
+"""Figures: what they say, that they are written whole, and that they touch no global state."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tinyresnet import plots
+from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
+
+
+def history(folds=1, epochs=6, **changes):
+    rng = np.random.default_rng(0)
+    return [{"split": "train", "repeat": 0, "fold": fold, "epoch": epoch, "lr": 1e-3,
+             "train_loss": 0.8 ** epoch + 0.05 * rng.random(), "train_accuracy": 1 - 0.5 * 0.8 ** epoch,
+             "valid_loss": 0.9 ** epoch + 0.05 * rng.random(), "valid_accuracy": 0.9 - 0.4 * 0.9 ** epoch, **changes}
+            for fold in range(folds) for epoch in range(1, epochs + 1)]
+
+
+def curves(count=2, n=50):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    return {f"model {k}": (labels, (labels + rng.random(n)) / 2) for k in range(count)}
+
+
+DRAWINGS = {
+    "training": lambda path, note="": plot_training_progress(history(3), path, note=note),
+    "confusion": lambda path, note="": plot_confusion_matrix([[17, 3], [5, 15]], path, note=note),
+    "roc": lambda path, note="": plot_roc(curves(), path, note=note),
+}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures drawn during a test, to look into."""
+    drawn = []
+
+    class Remembered(Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            drawn.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Remembered)
+    return drawn
+
+
+def texts(figure):
+    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_figure_is_a_readable_picture_with_something_on_it(tmp_path, name):
+    DRAWINGS[name](tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        pixels = np.array(picture.convert("L"))
+    assert min(pixels.shape) > 700 and pixels.std() > 10
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_same_content_gives_the_same_file(tmp_path, name):
+    DRAWINGS[name](tmp_path / "first.png")
+    DRAWINGS[name](tmp_path / "second.png")
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_note_is_printed_in_the_figure(tmp_path, name, figures):
+    DRAWINGS[name](tmp_path / "figure.png", note="Research and teaching only, not for diagnosis")
+    assert "Research and teaching only, not for diagnosis" in texts(figures[0])
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawing_leaves_nothing_but_the_figure_in_the_folder(tmp_path, name):
+    DRAWINGS[name](tmp_path / "figure.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "svg"])
+def test_the_suffix_decides_the_format(tmp_path, suffix):
+    DRAWINGS["roc"](tmp_path / f"figure.{suffix}")
+    assert {"pdf": b"%PDF", "svg": b"<?xml"}[suffix] in (tmp_path / f"figure.{suffix}").read_bytes()[:10]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    def fail(self, path):
+        raise OSError("disk full")
+
+    (tmp_path / "figure.png").write_bytes(b"old")
+    monkeypatch.setattr(plots.Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        DRAWINGS["confusion"](tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes() == b"old"
+
+
+def test_pyplot_and_its_global_figures_are_not_used():
+    with open(plots.__file__, encoding="utf-8") as file:
+        assert "import matplotlib.pyplot" not in file.read() and "plt" not in vars(sys.modules["tinyresnet.plots"])
+
+
+# Training progress ----------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_in_percent_is_above_and_loss_below(tmp_path, figures):
+    plot_training_progress(history(), tmp_path / "a.png")
+    assert [axes.get_ylabel() for axes in figures[0].axes] == ["Accuracy (%)", "Loss"]
+
+
+def test_training_is_blue_and_orange_and_validation_black_and_dashed(tmp_path, figures):
+    plot_training_progress(history(), tmp_path / "a.png")
+    lines = [[(line.get_color(), line.get_linestyle()) for line in axes.lines] for axes in figures[0].axes]
+    assert lines == [[(plots.BLUE, "-"), (plots.BLACK, "--")], [(plots.ORANGE, "-"), (plots.BLACK, "--")]]
+
+
+def test_the_final_values_are_written(tmp_path, figures):
+    plot_training_progress(history(train_accuracy=0.875, valid_accuracy=0.8, train_loss=0.25, valid_loss=0.5),
+                           tmp_path / "a.png")
+    assert {"87.5 %", "80.0 %", "0.250", "0.500"} <= texts(figures[0])
+
+
+def test_of_several_folds_the_mean_is_drawn(tmp_path, figures):
+    rows = history(2, train_accuracy=0.5)
+    for row in rows:
+        row["train_accuracy"] = 0.6 if row["fold"] == 0 else 0.9
+    plot_training_progress(rows, tmp_path / "a.png")
+    np.testing.assert_allclose(figures[0].axes[0].lines[0].get_ydata(), 75)
+
+
+def test_of_several_folds_a_band_shows_the_range(tmp_path, figures):
+    rows = history(2)
+    for row in rows:
+        row["train_accuracy"] = 0.6 if row["fold"] == 0 else 0.9
+    plot_training_progress(rows, tmp_path / "a.png")
+    heights = figures[0].axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((60, 90))
+
+
+def test_one_fold_has_no_band(tmp_path, figures):
+    plot_training_progress(history(1), tmp_path / "a.png")
+    assert len(figures[0].axes[0].collections) == 0
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_without_validation_only_training_is_drawn(tmp_path, figures, nothing):
+    plot_training_progress(history(valid_loss=nothing, valid_accuracy=nothing), tmp_path / "a.png")
+    assert [len(axes.lines) for axes in figures[0].axes] == [1, 1]
+
+
+def test_folds_of_different_length_are_averaged_over_those_that_got_so_far(tmp_path, figures):
+    rows = [row for row in history(2) if row["fold"] == 0 or row["epoch"] <= 3]
+    plot_training_progress(rows, tmp_path / "a.png")
+    assert len(figures[0].axes[1].lines[0].get_xdata()) == 6
+
+
+@pytest.mark.parametrize("epochs", [1, 300])
+def test_one_epoch_and_three_hundred_are_drawn_without_a_warning(tmp_path, epochs):
+    plot_training_progress(history(epochs=epochs), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_an_empty_history_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one epoch, got none"):
+        plot_training_progress([], tmp_path / "a.png")
+
+
+def test_a_history_without_a_column_is_refused_by_the_name_of_the_column(tmp_path):
+    rows = [{key: value for key, value in row.items() if key != "valid_loss"} for row in history()]
+    with pytest.raises(ValueError, match="without valid_loss"):
+        plot_training_progress(rows, tmp_path / "a.png")
+
+
+# Confusion matrix -----------------------------------------------------------------------------------------------------
+
+
+def test_counts_and_the_summaries_of_rows_and_columns_are_written(tmp_path, figures):
+    plot_confusion_matrix([[17, 3], [5, 15]], tmp_path / "a.png")
+    # rows 17 / 20 and 15 / 20, columns 17 / 22 and 15 / 18
+    assert {"17", "3", "5", "15", "85.0 %", "15.0 %", "75.0 %", "25.0 %", "77.3 %", "22.7 %", "83.3 %",
+            "16.7 %"} <= texts(figures[0])
+
+
+def test_the_true_class_is_the_row(tmp_path, figures):
+    plot_confusion_matrix([[1, 2], [3, 4]], tmp_path / "a.png")
+    places = {text.get_text(): text.get_position() for text in figures[0].axes[0].texts}
+    assert places["2"] == (1.5, 0.5) and figures[0].axes[0].get_ylabel() == "True class"
+
+
+def test_a_class_without_images_shows_a_dash(tmp_path, figures):
+    plot_confusion_matrix([[9, 0], [0, 0]], tmp_path / "a.png")
+    assert "–" in texts(figures[0])
+
+
+def test_three_classes_are_drawn(tmp_path, figures):
+    plot_confusion_matrix(np.diag([3, 4, 5]), tmp_path / "a.png", classes=("a", "b", "c"))
+    assert {"a", "b", "c"} <= texts(figures[0])
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2]], [[1, 2, 3]] * 3, [[1, -1], [0, 2]], [[1, math.nan], [0, 2]]])
+def test_what_is_not_a_matrix_of_counts_is_refused(tmp_path, matrix):
+    with pytest.raises(ValueError, match=r"expected counts \(2, 2\)"):
+        plot_confusion_matrix(matrix, tmp_path / "a.png")
+
+
+# ROC ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_legend_gives_the_area_of_each_curve(tmp_path, figures):
+    plot_roc({"good": ([0, 1], [0.1, 0.9]), "bad": ([0, 1, 0, 1], [0.5, 0.2, 0.1, 0.6])}, tmp_path / "a.png")
+    names = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
+    assert names == ["good (AUC 1.000)", "bad (AUC 0.750)", "Chance (AUC 0.500)"]
+
+
+def test_the_line_of_chance_is_drawn(tmp_path, figures):
+    plot_roc(curves(), tmp_path / "a.png")
+    chance = figures[0].axes[0].lines[0]
+    assert (chance.get_xdata(), chance.get_ydata()) == ([0, 1], [0, 1])
+
+
+def test_more_curves_than_colours_are_told_apart(tmp_path, figures):
+    plot_roc(curves(9), tmp_path / "a.png")
+    looks = {(line.get_color(), line.get_linestyle()) for line in figures[0].axes[0].lines}
+    assert len(looks) == 10
+
+
+def test_no_curve_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one curve"):
+        plot_roc({}, tmp_path / "a.png")

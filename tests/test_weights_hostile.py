@@ -1,0 +1,143 @@
+"""For any bytes the readers return arrays or raise WeightsFileError, run nothing, open nothing else, and are quick."""
+
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from handmade_files import SIX, npy, npz_file, tensor, text, torch_file, torch_state, whole
+from hostile_files import GOOD, HOSTILE, NUMPY
+
+from tinyresnet.weights import WeightsFileError, read_arrays
+from weights_converter import read_tensors
+
+READING = []  # while the list is not empty, the hook below notes what Python does
+DONE = []
+HARMLESS = {"object.__getattr__", "object.__setattr__", "sys._getframe", "gc.collect"}
+
+
+def note(event, arguments):
+    if READING and event not in HARMLESS:
+        DONE.append((event, arguments))
+
+
+sys.addaudithook(note)  # cannot be taken away again, hence the switch
+
+
+def outcome_of(reader, path):
+    """What the reader raises, or None; fails if it opened another file, imported, compiled or started anything."""
+    DONE.clear()
+    READING.append(path)
+    try:
+        reader(path)
+        return None
+    except Exception as error:
+        return error
+    finally:
+        READING.clear()
+        assert {(event, str(arguments[0])) for event, arguments in DONE} <= {("open", str(path))}, DONE
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes bytes to a file and returns its path."""
+    def write(content, name="weights.pth"):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+    return write
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_by_name_and_reason(name, written):
+    make, reason = HOSTILE[name]
+    path = written(make())
+    error = outcome_of(read_tensors, path)
+    assert type(error) is WeightsFileError, error
+    assert str(error).startswith(f"{path}: ") and reason in str(error)
+    assert "\n" not in str(error) and len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_a_hostile_npz_is_refused_by_read_arrays(name, written):
+    make, reason = NUMPY[name]
+    path = written(make())
+    error = outcome_of(read_arrays, path)
+    assert type(error) is WeightsFileError, error
+    assert str(error).startswith(f"{path}: ") and reason in str(error)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_within_two_seconds(name, written):
+    path = written(HOSTILE[name][0]())
+    start = time.process_time()
+    with pytest.raises(WeightsFileError):
+        read_tensors(path)
+    assert time.process_time() - start < 2  # all but three take milliseconds; a slow machine may be ten times slower
+
+
+def test_all_hostile_files_together_need_less_than_200_megabytes(tmp_path):
+    for number, (make, _) in enumerate(HOSTILE.values()):
+        (tmp_path / str(number)).write_bytes(make())
+    script = """
+import resource, sys
+from weights_converter import WeightsFileError, read_tensors
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+for path in sys.argv[1:]:
+    try:
+        read_tensors(path)
+    except WeightsFileError:
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+"""
+    result = subprocess.run([sys.executable, "-c", script, *map(str, tmp_path.iterdir())], capture_output=True,
+                            text=True, cwd=Path(__file__).parents[1])
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 200_000  # kB, of which Python and NumPy take about 35,000
+
+
+def test_the_audit_hook_sees_a_pickle_run_code(written):
+    """The guard itself: with Python's own pickle, it reports the import and the command."""
+    import pickle
+
+    with pytest.raises(AssertionError, match="pickle.find_class"):
+        outcome_of(lambda path: pickle.loads(b"cposix\ngetpid\n)R."), written(b""))
+
+
+def test_a_billion_bytes_are_not_read_from_a_pickle_that_claims_them(written):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsFileError):
+        read_tensors(written(torch_file(b"\x80\2T\x00\xca\x9a\x3b" + b"x")))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pickle_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(seed, written):
+    rng = random.Random(seed)
+    pickle = GOOD[:-2] + text("epoch") + whole(3) + text("list") + b"]q\1(" + tensor() + b"NG" + bytes(8) + b"eu."
+    for _ in range(500):
+        changed = bytearray(pickle)
+        for _ in range(rng.randint(1, 3)):
+            changed[rng.randrange(len(changed))] = rng.choice([rng.randrange(256), rng.choice(pickle)])
+        error = outcome_of(read_tensors, written(torch_file(bytes(changed))))
+        assert error is None or type(error) is WeightsFileError, (error, bytes(changed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(good, seed, written):
+    rng = random.Random(seed)
+    for _ in range(500):
+        changed = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        error = outcome_of(read_tensors, written(bytes(changed)))
+        assert error is None or type(error) is WeightsFileError, (error, bytes(changed))
+
+
+@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+def test_a_file_cut_anywhere_is_refused(good, written):
+    for length in range(len(good)):
+        assert type(outcome_of(read_tensors, written(good[:length]))) is WeightsFileError, length

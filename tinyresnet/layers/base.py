@@ -1,0 +1,198 @@
+"""What every layer shares: its two modes, what it keeps for backward, and the names of its arrays.
+
+A network is a tree of layers. A layer's children are the layers among its attributes, in the order they were assigned;
+joined by dots, the attribute names on the way down are the names torchvision gives ("layer1.0.conv1.weight").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy import ndarray as Array
+
+
+class LoadReport(NamedTuple):
+    """The names that did not fit in `load_state_dict(..., strict=False)`."""
+
+    missing: list[str]  # in the model, not in the state
+    unexpected: list[str]  # in the state, not in the model
+    mismatched: list[str]  # in both, with different shapes
+
+
+class Layer:
+    """A function y = forward(x) that knows its derivative: dx = backward(dy), where dt always means dL/dt.
+
+    training: forward uses batch statistics and keeps what backward will need. New layers train.
+    frozen: no gradients for the parameters, running statistics used and kept; dx still flows through.
+    grads: after backward, dL/dparameter by the parameter's name; every backward overwrites them.
+    """
+
+    param_names: tuple[str, ...] = ()  # attributes that an optimiser changes
+    buffer_names: tuple[str, ...] = ()  # attributes that belong to the weights but are not learned by gradients
+
+    def __init__(self) -> None:
+        self.training = True
+        self.frozen = False
+        self.grads: dict[str, Array] = {}
+        self._saved: tuple | None = None
+
+    def forward(self, x: Array) -> Array:
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> Array:
+        raise NotImplementedError
+
+    def save(self, *values) -> None:
+        """Keep values for backward; in eval mode keep nothing, and forget what an earlier forward kept."""
+        self._saved = values if self.training else None
+
+    def saved(self) -> tuple:
+        """Hand the values over and let go of them, so that memory falls as backward proceeds."""
+        if self._saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in train mode before it, one for each backward")
+        values, self._saved = self._saved, None
+        return values
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of forward(x) for x of this shape, without computing it."""
+        return shape
+
+    def children(self) -> list[tuple[str, Layer]]:
+        """Pairs of name and layer, of the direct parts."""
+        return [(name, part) for name, part in vars(self).items() if isinstance(part, Layer)]
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """Pairs of dotted name and layer: this layer, then all below it."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
+
+    def _named(self, kinds: tuple[str, ...]) -> Iterator[tuple[str, Layer, str]]:
+        for path, layer in self.named_layers():
+            for kind in kinds:
+                for name in getattr(layer, kind):
+                    yield (f"{path}.{name}" if path else name), layer, name
+
+    def named_params(self) -> list[tuple[str, Array]]:
+        """Pairs of name and array; the arrays are the layer's own, not copies."""
+        return [(full, getattr(layer, name)) for full, layer, name in self._named(("param_names",))]
+
+    def named_grads(self) -> list[tuple[str, Array]]:
+        """Pairs of name and gradient, of the parameters that the last backward reached."""
+        return [(full, layer.grads[name]) for full, layer, name in self._named(("param_names",)) if name in layer.grads]
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and running statistics by name."""
+        names = self._named(("param_names", "buffer_names"))
+        return {full: getattr(layer, name).copy() for full, layer, name in names}
+
+    def load_state_dict(self, state: Mapping[str, Array], *, strict: bool = True) -> LoadReport:
+        """Copy the arrays of `state` into the layers, keeping the layers' dtype.
+
+        Raises ValueError, before anything is changed, if names or shapes differ; with strict=False loads what fits.
+        """
+        own = {full: (layer, name) for full, layer, name in self._named(("param_names", "buffer_names"))}
+        report = LoadReport(
+            missing=[name for name in own if name not in state],
+            unexpected=[name for name in state if name not in own],
+            mismatched=[full for full, (layer, name) in own.items()
+                        if full in state and np.shape(state[full]) != getattr(layer, name).shape],
+        )
+        if strict and any(report):
+            raise ValueError("the weights are of another network: " + "; ".join(
+                f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+                for kind, names in report._asdict().items() if names))
+        for full, (layer, name) in own.items():
+            if full in state and full not in report.mismatched:
+                setattr(layer, name, np.array(state[full], dtype=getattr(layer, name).dtype, order="C"))
+        return report
+
+    def train(self, training: bool = True) -> Self:
+        """Switch this layer and all below it to train mode; returns itself."""
+        for _, layer in self.named_layers():
+            layer.training = training
+        return self
+
+    def eval(self) -> Self:
+        """Switch to eval mode: running statistics, nothing kept for backward; returns itself."""
+        return self.train(False)
+
+    def freeze(self, *prefixes: str) -> Self:
+        """Freeze the layers whose names start with one of the prefixes ("conv1", "layer1.0"); all without any."""
+        return self._set_frozen(prefixes, True)
+
+    def unfreeze(self, *prefixes: str) -> Self:
+        """The opposite of `freeze`."""
+        return self._set_frozen(prefixes, False)
+
+    def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> Self:
+        layers = dict(self.named_layers())
+        for prefix in prefixes or ("",):
+            if prefix not in layers:
+                raise ValueError(f"no layer is named {prefix!r}; the first names are {', '.join(list(layers)[1:8])}")
+            for _, layer in layers[prefix].named_layers():
+                layer.frozen = frozen
+                layer.grads.clear()
+        return self
+
+    def astype(self, dtype) -> Self:
+        """Convert all parameters and running statistics (float64 for gradient checks); returns itself."""
+        for _, layer, name in self._named(("param_names", "buffer_names")):
+            setattr(layer, name, getattr(layer, name).astype(dtype))
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Sequential(Layer):
+    """Layers one after the other, named "0", "1", ... or as given: Sequential(conv, relu) or Sequential(a=conv, b=relu)."""
+
+    def __init__(self, *layers: Layer, **named_layers: Layer):
+        super().__init__()
+        for number, layer in enumerate(layers):
+            setattr(self, str(number), layer)
+        for name, layer in named_layers.items():
+            setattr(self, name, layer)
+
+    def __getitem__(self, number: int) -> Layer:
+        return self.children()[number][1]
+
+    def forward(self, x: Array) -> Array:
+        for _, layer in self.children():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        for _, layer in reversed(self.children()):
+            dy = layer.backward(dy)
+        return dy
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for _, layer in self.children():
+            shape = layer.output_shape(shape)
+        return shape
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(repr(layer) for _, layer in self.children())})"
+
+
+class Identity(Layer):
+    """y = x: the skip connection of a block whose input and output have the same shape."""
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def backward(self, dy: Array) -> Array:
+        return dy
+
+
+def check_images(x: Array, channels: int, dtype: np.dtype) -> None:
+    """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype."""
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[3] != channels or x.size == 0:
+        raise ValueError(f"expected {channels} input channels in a non-empty array (N, H, W, {channels}), "
+                         f"got x of shape {np.shape(x)}")
+    if x.dtype != dtype:
+        raise ValueError(f"expected x of dtype {dtype}, the weights' own, got {x.dtype}; convert with x.astype({dtype})")

@@ -1,0 +1,70 @@
+"""Convolution as one matrix product."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.kernels import col2im, im2col, out_size
+from tinyresnet.layers.base import Layer, check_images
+
+
+class Conv2d(Layer):
+    """2-D convolution.
+
+        y[n, p, q, o] = sum_{u, v, c} x_padded[n, p*stride + u, q*stride + v, c] * weight[u, v, c, o]  (+ bias[o])
+
+    Like every framework we do not flip the kernel, so this is a cross-correlation. No bias unless asked for: the
+    batch norm that follows would subtract it; networks with folded batch norm have one.
+
+    Shapes: x (N, H, W, C), weight (K, K, C, O), bias (O,), y (N, P, Q, O) with P = out_size(H, K, stride, padding).
+    Weights begin as He's normal distribution over the fan-out, arXiv:1502.01852 eq. 14, drawn from `rng`.
+    Raises ValueError if x does not have the C channels or the dtype the weight was made for.
+    """
+
+    param_names = ("weight",)
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0,
+                 bias: bool = False, rng: np.random.Generator | None = None):
+        super().__init__()
+        if min(in_channels, out_channels, kernel_size, stride) < 1 or padding < 0:
+            raise ValueError(f"channels, kernel_size and stride must be at least 1 and padding at least 0, got "
+                             f"Conv2d({in_channels}, {out_channels}, {kernel_size}, stride={stride}, padding={padding})")
+        self.stride, self.padding = stride, padding
+        shape = (kernel_size, kernel_size, in_channels, out_channels)
+        std = np.sqrt(2 / (kernel_size * kernel_size * out_channels), dtype=np.float32)
+        self.weight = (rng or np.random.default_rng(0)).standard_normal(shape, dtype=np.float32) * std
+        if bias:
+            self.bias = np.zeros(out_channels, dtype=np.float32)
+            self.param_names = ("weight", "bias")
+
+    def forward(self, x: Array) -> Array:
+        K, _, C, O = self.weight.shape
+        check_images(x, C, self.weight.dtype)
+        cols = im2col(x, K, self.stride, self.padding)  # (N*P*Q, K*K*C): one row an output pixel
+        y = cols @ self.weight.reshape(-1, O)  # (N*P*Q, O)
+        if "bias" in self.param_names:
+            y += self.bias
+        self.save(x)  # not cols: they are K*K times larger, and quick to rebuild
+        return y.reshape(self.output_shape(x.shape))
+
+    def backward(self, dy: Array) -> Array:
+        (x,) = self.saved()
+        K, _, _, O = self.weight.shape
+        dy = dy.reshape(-1, O)  # (N*P*Q, O)
+        if not self.frozen:
+            cols = im2col(x, K, self.stride, self.padding)
+            self.grads["weight"] = (cols.T @ dy).reshape(self.weight.shape)
+            if "bias" in self.param_names:
+                self.grads["bias"] = dy.sum(axis=0)
+        dcols = dy @ self.weight.reshape(-1, O).T  # (N*P*Q, K*K*C)
+        return col2im(dcols, x.shape, K, self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        N, H, W, _ = shape
+        K, _, _, O = self.weight.shape
+        return N, out_size(H, K, self.stride, self.padding), out_size(W, K, self.stride, self.padding), O
+
+    def __repr__(self) -> str:
+        K, _, C, O = self.weight.shape
+        return f"Conv2d({C}, {O}, kernel_size={K}, stride={self.stride}, padding={self.padding})"

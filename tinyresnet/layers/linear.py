@@ -1,0 +1,46 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.layers.base import Layer
+
+
+class Linear(Layer):
+    """y = x @ weight + bias.
+
+    Shapes: x (N, C), weight (C, O), bias (O,), y (N, O). Both begin uniform in +-1/sqrt(C), drawn from `rng`.
+    Raises ValueError if x is not (N, C) of the weight's dtype.
+    """
+
+    param_names = ("weight", "bias")
+
+    def __init__(self, in_features: int, out_features: int, *, rng: np.random.Generator | None = None):
+        super().__init__()
+        if min(in_features, out_features) < 1:
+            raise ValueError(f"expected at least one feature in and out, got Linear({in_features}, {out_features})")
+        rng = rng or np.random.default_rng(0)
+        bound = 1 / np.sqrt(in_features)
+        self.weight = rng.uniform(-bound, bound, (in_features, out_features)).astype(np.float32)
+        self.bias = rng.uniform(-bound, bound, out_features).astype(np.float32)
+
+    def forward(self, x: Array) -> Array:
+        C = len(self.weight)
+        if x.ndim != 2 or x.shape[1] != C or x.dtype != self.weight.dtype:
+            raise ValueError(f"expected x (N, {C}) of dtype {self.weight.dtype}, got shape {x.shape}, dtype {x.dtype}")
+        self.save(x)
+        return x @ self.weight + self.bias
+
+    def backward(self, dy: Array) -> Array:
+        (x,) = self.saved()
+        if not self.frozen:
+            self.grads = {"weight": x.T @ dy, "bias": dy.sum(axis=0)}
+        return dy @ self.weight.T
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], self.weight.shape[1]
+
+    def __repr__(self) -> str:
+        return f"Linear({self.weight.shape[0]}, {self.weight.shape[1]})"

@@ -1,0 +1,66 @@
+"""Two ways to make a map of features smaller: the maximum of a window, the average of everything."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.kernels import maxpool, maxpool_backward, pool_size
+from tinyresnet.layers.base import Layer, check_images
+
+
+class MaxPool2d(Layer):
+    """Maximum over windows; padding counts as negative infinity, of equal values the first wins the gradient.
+
+        y[n, p, q, c] = max_{u, v} x[n, p*stride + u - padding, q*stride + v - padding, c]
+
+    ceil_mode is Caffe's rule: where the stride leaves a remainder, one more window hangs over the right and lower edge.
+
+    Shapes: x (N, H, W, C), y (N, P, Q, C) with P = pool_size(H, kernel_size, stride, padding, ceil_mode).
+    """
+
+    def __init__(self, kernel_size: int, stride: int, padding: int = 0, *, ceil_mode: bool = False):
+        super().__init__()
+        if not 1 <= kernel_size <= 16 or stride < 1 or not 0 <= 2 * padding <= kernel_size:
+            raise ValueError(f"expected kernel_size 1 to 16, stride at least 1, padding at most half the kernel, "
+                             f"got MaxPool2d({kernel_size}, {stride}, {padding})")
+        self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
+
+    def forward(self, x: Array) -> Array:
+        check_images(x, x.shape[-1], x.dtype)
+        _, P, Q, _ = self.output_shape(x.shape)
+        y, winner = maxpool(x, self.kernel_size, self.stride, self.padding, P, Q)
+        self.save(winner, x.shape)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        winner, shape = self.saved()
+        return maxpool_backward(dy, winner, shape, self.kernel_size, self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        N, H, W, C = shape
+        P, Q = (pool_size(size, self.kernel_size, self.stride, self.padding, self.ceil_mode) for size in (H, W))
+        return N, P, Q, C
+
+    def __repr__(self) -> str:
+        return f"MaxPool2d({self.kernel_size}, stride={self.stride}, padding={self.padding})"
+
+
+class GlobalAvgPool(Layer):
+    """y[n, c] = mean over i, j of x[n, i, j, c]: one number a channel, wherever in the image it was found.
+
+    Shapes: x (N, H, W, C), y (N, C).
+    """
+
+    def forward(self, x: Array) -> Array:
+        check_images(x, x.shape[-1], x.dtype)
+        self.save(x.shape)
+        return x.mean(axis=(1, 2))
+
+    def backward(self, dy: Array) -> Array:
+        ((N, H, W, C),) = self.saved()
+        share = dy / np.array(H * W, dtype=dy.dtype)  # (N, C): every pixel had the same part in the mean
+        return np.broadcast_to(share[:, None, None, :], (N, H, W, C)).copy()
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[0], shape[3]

@@ -1,0 +1,190 @@
+"""How good is a classifier of two classes, and how sure are we of that number?
+
+Every measure here is a ratio of sums over images, so each takes a weight for every image, and many sets of weights at
+once. A bootstrap is then no loop: drawing images with replacement means giving each the number of times it was drawn as
+its weight, and 2000 draws are one matrix of weights (B, n).
+
+Positive is class 1 (hemorrhage), negative is class 0. TP, FN, FP, TN are the sums of the weights of the images that are
+positive and called so, positive and missed, negative and called positive, negative and called so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
+
+Array = NDArray
+
+MEASURES = ("accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc")
+
+
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike) -> Array:
+    """(2, 2) counts, row = true class, column = predicted class: [[TN, FP], [FN, TP]].
+
+    Shapes: labels and predictions (n,), each 0 or 1. Raises ValueError otherwise.
+    """
+    truth, called = _check_classes("labels", labels), _check_classes("predictions", predictions)
+    if truth.shape != called.shape:
+        raise ValueError(f"expected one prediction a label, got {truth.size} labels and {called.size} predictions")
+    return np.bincount(2 * truth + called, minlength=4).reshape(2, 2)
+
+
+def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None,
+                    threshold: float = 0.5) -> dict:
+    """The measures of the paper and the true ROC-AUC; an image is called positive if its probability >= threshold.
+
+        accuracy = (TP + TN) / (TP + TN + FP + FN)        sensitivity TPR = TP / (TP + FN)
+        specificity TNR = TN / (TN + FP)                  precision PPV = TP / (TP + FP)
+        f1 = 2 PPV TPR / (PPV + TPR)                      balanced_accuracy = (TPR + TNR) / 2
+        roc_auc = P(a positive scores higher than a negative) + P(they score the same) / 2
+
+    What the paper calls "AUC" is balanced_accuracy. A measure that needs a class of which there is none is NaN;
+    precision is 0 when nothing is called positive, and f1 is 0 when nothing is called positive rightly.
+
+    Shapes: labels (n,) of 0 and 1, probabilities (n,) within 0..1; weights None or (n,) -> floats, (B, n) -> (B,) each.
+    Raises ValueError for other shapes or values.
+    """
+    truth, scores = _check_pair(labels, probabilities)
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"expected probabilities within 0..1, got {scores.min():g} to {scores.max():g}; apply softmax")
+    w = _check_weights(weights, truth.size)  # (n,) or (B, n)
+    called = scores >= threshold
+    cells = [~called & (truth == 0), called & (truth == 0), ~called & (truth == 1), called & (truth == 1)]
+    TN, FP, FN, TP = np.moveaxis(w @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
+    TPR, TNR = _ratio(TP, TP + FN), _ratio(TN, TN + FP)
+    PPV = _ratio(TP, TP + FP, otherwise=0.0)
+    values = {
+        "accuracy": _ratio(TP + TN, TP + TN + FP + FN),
+        "sensitivity": TPR,
+        "specificity": TNR,
+        "precision": PPV,
+        "f1": _ratio(2 * PPV * TPR, PPV + TPR, otherwise=np.where(np.isnan(TPR), np.nan, 0.0)),
+        "balanced_accuracy": (TPR + TNR) / 2,
+        "roc_auc": _roc_auc(truth, scores, w),
+    }
+    return {name: float(value) if w.ndim == 1 else value for name, value in values.items()}
+
+
+def _ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:
+    """numerator / denominator, and `otherwise` where the denominator is zero."""
+    nothing = denominator == 0
+    return np.where(nothing, otherwise, numerator / np.where(nothing, 1, denominator))
+
+
+def _roc_auc(labels: Array, scores: Array, weights: Array) -> Array:
+    """The probability that a positive outscores a negative, by walking up the scores; equal scores are one step.
+
+        sum over steps k of  P[k] (negatives below k + N[k] / 2)  /  (all positives * all negatives)
+
+    Shapes: labels, scores (n,), weights (n,) or (B, n) -> () or (B,).
+    """
+    order = np.argsort(scores, kind="stable")
+    _, starts = np.unique(scores[order], return_index=True)  # where each step begins
+    positive = np.add.reduceat((weights * labels)[..., order], starts, axis=-1)  # (..., steps)
+    negative = np.add.reduceat((weights * (1 - labels))[..., order], starts, axis=-1)  # (..., steps)
+    below = np.cumsum(negative, axis=-1) - negative
+    wins = (positive * (below + negative / 2)).sum(axis=-1)
+    return _ratio(wins, positive.sum(axis=-1) * negative.sum(axis=-1))
+
+
+def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array, Array]:
+    """fpr, tpr, thresholds of the ROC curve, from (0, 0) at threshold infinity to (1, 1); equal scores are one step.
+
+    Entry k calls positive what scores >= thresholds[k]. Shapes: (n,), (n,) -> three times (distinct scores + 1,).
+    Raises ValueError if a class is absent: its rate does not exist.
+    """
+    truth, scores = _check_pair(labels, probabilities)
+    if truth.min() == truth.max():
+        raise ValueError(f"a ROC curve needs images of both classes, got {truth.size} of class {truth[0]} and no other")
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), truth.size - 1)  # the last image of each step
+    true_positives = np.cumsum(truth[order])[last]
+    false_positives = last + 1 - true_positives
+    fpr = np.append(0.0, false_positives / false_positives[-1])
+    tpr = np.append(0.0, true_positives / true_positives[-1])
+    return fpr, tpr, np.append(np.inf, scores[order][last])
+
+
+def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike | None, *, draws: int = 2000,
+                   seed: int = 0, level: float = 0.95) -> dict[str, dict[str, float]]:
+    """{measure: {"value", "low", "high"}}: the mean over repeats, and a percentile bootstrap over groups.
+
+    Row r of probabilities holds the out-of-fold predictions of repeat r of the cross-validation. Images of one patient
+    resemble each other, so whole groups are drawn with replacement: drawing images would make the interval too narrow.
+    Repeats are the same images again, so every repeat gets the same draw and the measure is averaged over repeats
+    within it. A draw without one of the classes is left out for the measures that need that class.
+
+    The interval says how the measure varies with the patients met, not with the training.
+
+    Shapes: labels (n,), probabilities (R, n) or (n,), groups (n,) of any kind, or None if each image is its own group.
+    Raises ValueError for other shapes or values.
+    """
+    truth, rows = _check_classes("labels", labels), np.atleast_2d(np.asarray(probabilities, dtype=float))
+    if draws < 1 or not 0 < level < 1:
+        raise ValueError(f"expected draws >= 1 and a level between 0 and 1, got draws={draws} and level={level}")
+    groups = np.arange(truth.size) if groups is None else np.asarray(groups)
+    weights = _bootstrap_weights(groups, truth.size, draws, seed)  # (draws, n)
+    observed = [binary_measures(truth, row) for row in rows]
+    drawn = [binary_measures(truth, row, weights) for row in rows]
+    tail = (1 - level) / 2
+    result = {}
+    for name in MEASURES:
+        values = np.mean([measures[name] for measures in drawn], axis=0)  # (draws,)
+        values = values[~np.isnan(values)]
+        low, high = np.quantile(values, [tail, 1 - tail]) if values.size else (np.nan, np.nan)
+        value = np.mean([measures[name] for measures in observed])
+        result[name] = {"value": float(value), "low": float(low), "high": float(high)}
+    return result
+
+
+def _bootstrap_weights(groups: Array, n: int, draws: int, seed: int) -> Array:
+    """(draws, n): how often the group of each image was drawn, when as many groups are drawn as there are."""
+    if groups.shape != (n,):
+        raise ValueError(f"expected one group an image, ({n},), got groups of shape {groups.shape}")
+    names, of_image = np.unique(groups, return_inverse=True)
+    counts = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=draws)
+    return counts[:, of_image].astype(float)  # (draws, n)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """(low, high): the exact interval for a proportion of which `successes` of n independent images were seen.
+
+    low is the proportion at which so many successes or more have probability (1 - level) / 2; high the one at which so
+    few or fewer have. Only for independent images: siblings of one patient make it too narrow.
+    Raises ValueError unless 0 <= successes <= n, n >= 1 and 0 < level < 1. Source: Clopper and Pearson, Biometrika 26
+    (1934), in its form by the beta distribution.
+    """
+    if not (0 <= successes <= n and n >= 1 and 0 < level < 1):
+        raise ValueError(f"expected 0 <= successes <= n, n >= 1, 0 < level < 1, got {successes} of {n} at {level}")
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
+    return low, high
+
+
+def _check_classes(name: str, values: ArrayLike) -> Array:
+    classes = np.asarray(values)
+    if classes.ndim != 1 or classes.size == 0 or not np.isin(classes, (0, 1)).all():
+        raise ValueError(f"expected {name} (n,) of 0 and 1, got shape {classes.shape} with {np.unique(classes)[:5]}")
+    return classes.astype(np.int64)
+
+
+def _check_pair(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:
+    truth, scores = _check_classes("labels", labels), np.asarray(probabilities, dtype=float)
+    if scores.shape != truth.shape:
+        raise ValueError(f"expected one probability a label, got {scores.shape} for labels {truth.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"expected finite probabilities, got {np.count_nonzero(~np.isfinite(scores))} NaN or infinite")
+    return truth, scores
+
+
+def _check_weights(weights: ArrayLike | None, n: int) -> Array:
+    if weights is None:
+        return np.ones(n)
+    w = np.asarray(weights, dtype=float)
+    if w.ndim not in (1, 2) or w.shape[-1] != n:
+        raise ValueError(f"expected weights ({n},) or (B, {n}), got {w.shape}")
+    if not np.isfinite(w).all() or (w < 0).any():
+        raise ValueError(f"expected finite weights >= 0, got {w.min():g} to {w.max():g}")
+    return w

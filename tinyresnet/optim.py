@@ -1,0 +1,120 @@
+"""Optimisers and learning-rate schedules.
+
+    optimizer.step()
+
+reads the gradients that backward left in the layers and changes the parameters in place. Frozen layers have none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.layers import Layer
+
+
+class Optimizer:
+    """What Adam and SGD share: the walk over the parameters, weight decay, learning rates by name.
+
+    `weight_decay` is L2 regularisation, coupled as in torch.optim: it is added to the gradient (g + weight_decay * w).
+    `lr_factors` multiplies the learning rate of all parameters below a name: {"fc": 10} trains the head ten times as
+    fast; the longest name that fits counts.
+    """
+
+    slots: tuple[str, ...] = ()  # the running averages kept for each parameter
+
+    def __init__(self, model: Layer, lr: float, *, weight_decay: float = 0.0,
+                 lr_factors: Mapping[str, float] | None = None):
+        if not 0 <= lr < math.inf or weight_decay < 0:
+            raise ValueError(f"lr and weight_decay must not be negative, got lr={lr}, weight_decay={weight_decay}")
+        self.model, self.lr, self.weight_decay, self.lr_factors = model, lr, weight_decay, dict(lr_factors or {})
+        self.t = 0  # steps taken
+        self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, in place."""
+        self.t += 1
+        params = dict(self.model.named_params())
+        for name, g in self.model.named_grads():
+            for slot in self.slots:
+                self.state[slot].setdefault(name, np.zeros_like(g))
+            if self.weight_decay:
+                g = g + self.weight_decay * params[name]
+            self.update(name, params[name], g, self.lr * self.lr_factor(name))
+
+    def update(self, name: str, param: Array, g: Array, lr: float) -> None:
+        raise NotImplementedError
+
+    def lr_factor(self, name: str) -> float:
+        """The factor of the longest prefix in `lr_factors` that the parameter's name has, else 1."""
+        prefixes = [prefix for prefix in self.lr_factors if f"{name}.".startswith(f"{prefix}.")]
+        return self.lr_factors[max(prefixes, key=len)] if prefixes else 1.0
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the running averages and the number of steps, by name ("m/fc.weight", "t")."""
+        arrays = {f"{slot}/{name}": a.copy() for slot in self.slots for name, a in self.state[slot].items()}
+        return {"t": np.array(self.t), **arrays}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Continue where the optimiser stood whose state_dict this is."""
+        self.t = int(state["t"])
+        self.state = {slot: {} for slot in self.slots}
+        for key in state.keys() - {"t"}:
+            slot, name = key.split("/", 1)
+            self.state[slot][name] = np.array(state[key])
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v = momentum * v + g, param -= lr * v (Sutskever et al. 2013,
+    in the form of torch.optim.SGD, where the learning rate is not part of v)."""
+
+    slots = ("v",)
+
+    def __init__(self, model: Layer, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0,
+                 lr_factors: Mapping[str, float] | None = None):
+        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        self.momentum = momentum
+
+    def update(self, name: str, param: Array, g: Array, lr: float) -> None:
+        v = self.state["v"][name]
+        v *= self.momentum
+        v += g
+        param -= lr * v
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, arXiv:1412.6980, algorithm 1, same symbols): each parameter gets its own step size, the
+    mean of its gradients over the root of the mean of their squares, both corrected for having begun at zero."""
+
+    slots = ("m", "v")
+
+    def __init__(self, model: Layer, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0, lr_factors: Mapping[str, float] | None = None):
+        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        self.betas, self.eps = betas, eps
+
+    def update(self, name: str, param: Array, g: Array, lr: float) -> None:
+        beta1, beta2 = self.betas
+        m, v = self.state["m"][name], self.state["v"][name]
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        m_hat = m / (1 - beta1**self.t)
+        v_hat = v / (1 - beta2**self.t)
+        param -= lr * m_hat / (np.sqrt(v_hat) + self.eps)
+
+
+def constant(step: int, steps: int) -> float:
+    """The same learning rate at every step."""
+    return 1.0
+
+
+def cosine(step: int, steps: int, *, warmup: int = 0) -> float:
+    """Rise linearly over `warmup` steps, then fall along half a cosine to zero at `steps` (arXiv:1608.03983, eq. 5)."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

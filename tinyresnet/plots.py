@@ -1,0 +1,185 @@
+"""The three figures of the paper, in the manner of MATLAB: training progress, confusion matrix, ROC curve.
+
+Every figure is an object that is drawn, written and forgotten. matplotlib.pyplot is not used: it keeps figures in a
+global list and looks for a screen, and here is neither a list to empty nor a screen to find.
+
+`note` is printed below each figure, so that "synthetic" or "not for diagnosis" stays with the picture when it travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from tinyresnet.files import replacing
+from tinyresnet.metrics import binary_measures, roc_curve
+
+Array = NDArray
+
+BLUE, ORANGE, BLACK, GREY = "#0072bd", "#d95319", "#1a1a1a", "#6b6b6b"  # the first two are MATLAB's
+CURVES = (BLUE, ORANGE, "#77ac30", "#7e2f8e", "#edb120", "#4dbeee", "#a2142f")
+DPI = 150
+
+
+def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, note: str = "") -> None:
+    """Accuracy in percent above, loss below, over epochs; training coloured, validation black and dashed.
+
+    history: one row an epoch with split, repeat, fold, epoch, train_loss, train_accuracy, valid_loss and valid_accuracy
+    (accuracies 0..1; validation may be None or NaN). Of several folds the mean is drawn, and a band from the lowest to
+    the highest. Raises ValueError if history is empty or a column is missing.
+    """
+    runs = _runs(history)
+    figure = Figure(figsize=(9, 6.2), dpi=DPI, facecolor="white", layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    _draw_pane(above, runs, "accuracy", BLUE, 100)
+    _draw_pane(below, runs, "loss", ORANGE, 1)
+    above.set(ylabel="Accuracy (%)", ylim=(0, 104), yticks=range(0, 101, 20))
+    below.set(ylabel="Loss", ylim=(0, None), xlabel="Epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    above.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="0.85")
+    below.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="0.85")
+    folds = "" if len(runs) == 1 else f": mean and range of {len(runs)} folds"
+    figure.suptitle(f"Training progress{folds}", fontsize=13)
+    _save(figure, path, note)
+
+
+def _runs(history: Sequence[Mapping]) -> list[list[Mapping]]:
+    """The rows of each training run, one run a (split, repeat, fold), by epoch."""
+    columns = ("split", "repeat", "fold", "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+    if not history:
+        raise ValueError("expected a history of at least one epoch, got none; nothing was trained")
+    missing = [column for column in columns if any(column not in row for row in history)]
+    if missing:
+        raise ValueError(f"expected rows with {', '.join(columns)}, got rows without {', '.join(missing)}")
+    runs: dict[tuple, list[Mapping]] = {}
+    for row in history:
+        runs.setdefault((row["split"], row["repeat"], row["fold"]), []).append(row)
+    return [sorted(run, key=lambda row: row["epoch"]) for run in runs.values()]
+
+
+def _draw_pane(axes: Axes, runs: list[list[Mapping]], measure: str, color: str, factor: float) -> None:
+    """Training and validation of one measure, each with its last value written beside its end."""
+    epochs = sorted({row["epoch"] for run in runs for row in run})
+    every = 1 + len(epochs) // 40  # more markers than 40 would merge into a band
+    ends = []
+    for part, name, hue, line in (("train", "Training", color, "-"), ("valid", "Validation", BLACK, "--")):
+        values = factor * _table(runs, epochs, f"{part}_{measure}")  # (runs, epochs)
+        shown = np.flatnonzero(~np.isnan(values).all(axis=0))
+        if shown.size == 0:
+            continue
+        x, y = np.array(epochs)[shown], np.nanmean(values[:, shown], axis=0)
+        axes.plot(x, y, line, label=name, color=hue, linewidth=1.6, marker="o", markersize=3.5, markevery=every)
+        if len(runs) > 1:
+            low, high = np.nanmin(values[:, shown], axis=0), np.nanmax(values[:, shown], axis=0)
+            axes.fill_between(x, low, high, color=hue, alpha=0.15, linewidth=0)
+        ends.append((float(y[-1]), hue))
+    _write_ends(axes, ends, "{:.1f} %" if measure == "accuracy" else "{:.3f}")
+    _tidy(axes)
+
+
+def _table(runs: list[list[Mapping]], epochs: list[int], column: str) -> Array:
+    """(runs, epochs) of float, NaN where a run has no such value."""
+    values = np.full((len(runs), len(epochs)), np.nan)
+    for r, run in enumerate(runs):
+        for row in run:
+            values[r, epochs.index(row["epoch"])] = np.nan if row[column] is None else row[column]
+    return values
+
+
+def _write_ends(axes: Axes, ends: list[tuple[float, str]], pattern: str) -> None:
+    """The last values, (y, color) each, right of the pane; the higher sits above its point, so two never overlap."""
+    for (y, color), position in zip(sorted(ends, reverse=True), ("bottom", "top")):
+        axes.annotate(pattern.format(y), (1, y), xycoords=axes.get_yaxis_transform(), xytext=(3, 0), color=color,
+                      textcoords="offset points", va=position, fontsize=10, fontweight="bold", annotation_clip=False)
+
+
+def plot_confusion_matrix(matrix: ArrayLike, path: str | Path, *, classes: Sequence[str] = ("normal", "hemorrhage"),
+                          note: str = "") -> None:
+    """Counts in the large squares; beside each true class and below each predicted class, the percent right and wrong.
+
+    matrix: (K, K) counts, row = true class, column = predicted class. A class without images shows a dash.
+    Raises ValueError if matrix has not one row and one column a class, or holds anything but counts.
+    """
+    counts, K = np.asarray(matrix), len(classes)
+    if counts.shape != (K, K) or not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError(f"expected counts ({K}, {K}) for the classes {', '.join(classes)}, got {counts.tolist()}")
+    figure = Figure(figsize=(2.8 + 1.2 * K, 2.6 + 1.2 * K), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    for i in range(K):
+        for j in range(K):
+            strength = counts[i, j] / max(counts.max(), 1)
+            _draw_square(axes, j, i, f"{counts[i, j]:g}", BLUE if i == j else ORANGE, strength)
+    for k, word in enumerate(("right", "wrong")):
+        axes.text(K + 0.7 + k, K + 0.16, word, ha="center", va="center", color=GREY)
+        axes.text(K + 0.16, K + 0.7 + k, word, ha="center", va="center", color=GREY, rotation=90)
+    for k in range(K):
+        _draw_summary(axes, counts[k, k], counts[k].sum(), [(K + 0.2, k), (K + 1.2, k)])
+        _draw_summary(axes, counts[k, k], counts[:, k].sum(), [(k, K + 0.2), (k, K + 1.2)])
+    axes.set(xlim=(-0.02, K + 2.22), ylim=(K + 2.22, -0.02), aspect="equal")
+    axes.set_xlabel("Predicted class", fontsize=12)
+    axes.set_ylabel("True class", fontsize=12)
+    axes.set_xticks(np.arange(K) + 0.5, classes)
+    axes.set_yticks(np.arange(K) + 0.5, classes, rotation=90, va="center")
+    axes.tick_params(length=0, labelsize=11)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Confusion matrix of {counts.sum():g} images", fontsize=13)
+    _save(figure, path, note)
+
+
+def _draw_summary(axes: Axes, right: int, total: int, places: Sequence[tuple[float, float]]) -> None:
+    """The percent right in the first place, the percent wrong in the second."""
+    for (x, y), count, color in zip(places, (right, total - right), (BLUE, ORANGE)):
+        text = f"{100 * count / total:.1f} %" if total else "\u2013"
+        _draw_square(axes, x, y, text, color, count / total if total else 0.0, fontsize=11)
+
+
+def _draw_square(axes: Axes, x: float, y: float, text: str, color: str, strength: float, fontsize: int = 18) -> None:
+    """A unit square from (x, y) to the right and down; strength 0..1 is how much of its colour shows."""
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=(color, 0.06 + 0.84 * strength), edgecolor="white", linewidth=2))
+    axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=fontsize,
+              color="white" if strength > 0.55 else BLACK)
+
+
+def plot_roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path, note: str = "") -> None:
+    """The ROC curve of each entry name: (labels, probabilities), with its area in the legend and the line of chance.
+
+    Raises ValueError if there is no curve, or one has images of one class only.
+    """
+    if not curves:
+        raise ValueError("expected at least one curve, name: (labels, probabilities), got none")
+    figure = Figure(figsize=(6.2, 6.4), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="Chance (AUC 0.500)")
+    for k, (name, (labels, probabilities)) in enumerate(curves.items()):
+        fpr, tpr, _ = roc_curve(labels, probabilities)
+        auc = binary_measures(labels, probabilities)["roc_auc"]
+        axes.plot(fpr, tpr, color=CURVES[k % len(CURVES)], linewidth=2, linestyle=("-", "--")[k // len(CURVES) % 2],
+                  label=f"{name} (AUC {auc:.3f})")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set_xlabel("False positive rate (1 \u2013 specificity)", fontsize=12)
+    axes.set_ylabel("True positive rate (sensitivity)", fontsize=12)
+    axes.set_title("ROC curve" if len(curves) == 1 else "ROC curves", fontsize=13)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="lower right", framealpha=0.9, edgecolor="0.85")
+    _tidy(axes)
+    _save(figure, path, note)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: str | Path, note: str) -> None:
+    if note:
+        figure.supxlabel(note, fontsize=10, color=GREY, style="italic")
+    with replacing(path) as beside:
+        figure.savefig(beside)

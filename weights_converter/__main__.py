@@ -1,0 +1,49 @@
+"""python -m weights_converter convert resnet50.pth resnet50.npz
+python -m weights_converter inspect resnet50.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from weights_converter.convert import convert, describe
+from weights_converter.names import recognise, unwrap
+from weights_converter.read import read_tensors
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code is 2, with one line on stderr, for a file that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="weights_converter", description="Reads published weights safely, and converts them for tinyresnet."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("convert", help="write an .npz that tinyresnet.weights.load_model reads")
+    command.add_argument("path", metavar="IN", type=Path)
+    command.add_argument("out", metavar="OUT.npz", type=Path)
+    command = commands.add_parser("inspect", help="list the arrays and name the network")
+    command.add_argument("path", metavar="IN", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        print(convert(options.path, options.out) if options.command == "convert" else inspect(options.path))
+    except (ValueError, OSError) as error:
+        print(f"weights_converter: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def inspect(path: Path) -> str:
+    """A table of names, shapes and dtypes as stored, and below it the network they belong to, or why to none."""
+    tensors = read_tensors(path)
+    width = max(map(len, tensors))
+    lines = [f"{name:{width}}  {str(array.shape):20}  {array.dtype}" for name, array in tensors.items()]
+    try:
+        network = describe(recognise(unwrap(tensors)))
+    except ValueError as error:
+        network = f"none: {error}"
+    return "\n".join([*lines, f"{len(tensors)} arrays", f"network: {network}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

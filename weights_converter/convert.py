@@ -1,0 +1,118 @@
+"""From a published file to an .npz that `tinyresnet.weights.load_model` reads: names, layout, checks, facts."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.weights import naming, write_arrays
+from weights_converter.names import Network, recognise, unwrap
+from weights_converter.read import read_tensors
+
+CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
+
+# Input of the networks that torchvision trained, with the weights of 2015-2020 ("V1").
+TORCHVISION_INPUT = {
+    "resize": 256,
+    "crop": 224,
+    "interpolation": "bilinear",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+
+
+class Summary(NamedTuple):
+    """What was converted."""
+
+    network: Network
+    arrays: int
+    parameters: int  # numbers that training changes; running statistics not counted
+    sha256: str  # of the published file
+
+    def __str__(self) -> str:
+        return (f"{describe(self.network)}: {self.arrays} arrays, {self.parameters:,} parameters; "
+                f"source sha256 {self.sha256[:16]}...")
+
+
+def convert(path: str | Path, out: str | Path) -> Summary:
+    """Write the network in the file `path` to `out`, an .npz in tinyresnet's layout.
+
+    Raises WeightsFileError naming `path` and the reason if it holds no ResNet-18, 34, 50, 101 or 152 with usable
+    numbers; then `out` is as it was before.
+    """
+    if Path(out).suffix != ".npz":
+        raise ValueError(f"expected the output to end in .npz, got {str(out)!r}")
+    tensors = read_tensors(path)
+    with naming(path):
+        tensors = unwrap(tensors)
+        network = recognise(tensors)
+        arrays = {name: in_our_layout(name, tensors.pop(name)) for name in list(tensors)}  # pop: one copy at a time
+    sha256 = sha256_of(path)
+    write_arrays(out, arrays, facts_of(network, {"file": Path(path).name, "sha256": sha256}))
+    parameters = sum(array.size for name, array in arrays.items() if "running_" not in name)
+    return Summary(network, len(arrays), parameters, sha256)
+
+
+def in_our_layout(name: str, array: Array) -> Array:
+    """torch's array as tinyresnet keeps it, in float32. Raises ValueError for numbers no network can work with.
+
+    Shapes: convolutions (O, C, K, K) -> (K, K, C, O), linear (out, in) -> (in, out).
+    """
+    if array.dtype.kind != "f":
+        raise ValueError(f"expected {name} to hold floating-point numbers, got {array.dtype}")
+    if array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)  # (K, K, C, O)
+    elif array.ndim == 2:
+        array = array.T  # (in, out)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the next line reports
+        array = np.require(array, np.float32, "C")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    if name.endswith("running_var") and (array < 0).any():
+        raise ValueError(f"{name} holds the negative variance {array.min()}")
+    return array
+
+
+def describe(network: Network) -> str:
+    """The network in a few words."""
+    stride = ", v1.5 (stride on the 3x3)" if network.block == "Bottleneck" else ""
+    width = f", width {network.width}" if network.width != 64 else ""
+    return f"{network.name}{stride}{width}, {network.num_classes} classes"
+
+
+def facts_of(network: Network, origin: dict[str, str]) -> dict:
+    """The facts that no shape tells, for files under torchvision's names; `ResNet.from_facts` builds from them."""
+    return {
+        "network": "ResNet",
+        "config": {
+            "block": network.block,
+            "depths": list(network.depths),
+            "num_classes": network.num_classes,
+            "width": network.width,
+            "stride_in_1x1": False,
+            "eps": 1e-5,
+            "caffe_pool": False,
+        },
+        "preprocessing": TORCHVISION_INPUT,
+        "classes": imagenet_classes() if network.num_classes == 1000 else None,
+        "origin": origin,
+    }
+
+
+def imagenet_classes() -> list[str]:
+    """Names of the 1000 classes, in the order of the network's outputs."""
+    lines = CLASSES_FILE.read_text(encoding="utf-8").splitlines()
+    return [line.split("\t")[1] for line in lines if not line.startswith("#")]
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""Published weights in, arrays by name out. The format is what the bytes say, never what the suffix says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from numpy import ndarray as Array
+
+from tinyresnet.stored_zip import read_directory
+from tinyresnet.weights import naming, read_npz, refuse_foreign
+from weights_converter import torch_zip
+
+TORCH_MAGIC = b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
+LATER = "this version does not read it"
+TORCH_AGAIN = "load it in torch and save it again: torch.save(torch.load(old, weights_only=True), new)"
+
+
+def read_tensors(path: str | Path) -> dict[str, Array]:
+    """All arrays of the file by name, in the layout they are stored in; names are nested keys joined by dots.
+
+    float16 and bfloat16 become float32, all else stays. Arrays share memory where the file's tensors do. No code from
+    the file runs. Raises WeightsFileError naming the file and the reason for everything that is not a file of weights.
+    """
+    with open(path, "rb") as file, naming(path):
+        refuse_foreign(file)
+        return read_by_content(file)
+
+
+def read_by_content(file: BinaryIO) -> dict[str, Array]:
+    """As read_tensors, from an open file: tell the formats apart and call the reader. Raises ValueError."""
+    file.seek(0)
+    head = file.read(512)
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return read_zip(file)
+    if head[257:262] == b"ustar":
+        raise ValueError(f"is a tar file, torch's container before 2017; {LATER}; {TORCH_AGAIN}")
+    if head.startswith(TORCH_MAGIC):
+        raise ValueError(f"is a stream of pickles, torch's container from 2017 to version 1.5; {LATER}; {TORCH_AGAIN}")
+    if head.startswith(b"\x80"):
+        raise ValueError("is a bare Python pickle, a program and not weights; save the arrays with np.savez")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise ValueError(f"is an HDF5 file, perhaps of Keras; {LATER}")
+    if head[8:9] == b"{":
+        raise ValueError(f"is a safetensors file; {LATER}")
+    raise ValueError(f"is of no known format; it starts with {head[:16]!r}")
+
+
+def read_zip(file: BinaryIO) -> dict[str, Array]:
+    """The arrays of a zip file, which is torch's or NumPy's."""
+    entries = read_directory(file)
+    if torch_zip.is_torch(entries):
+        return torch_zip.read(file, entries)
+    if any(name.endswith(".npy") for name in entries):
+        return read_npz(file)[0]
+    first = ", ".join(map(repr, list(entries)[:3]))
+    raise ValueError(f"is a zip file, but neither torch's nor NumPy's; it holds {first or 'nothing'}")

@@ -1,0 +1,197 @@
+"""What torch's pickles say about tensors, whichever container they come in.
+
+A tensor is a view of a storage, a flat row of numbers that lies outside the pickle:
+
+    tensor[i, j, ...] = storage[offset + i*stride[0] + j*stride[1] + ...]
+
+The pickle names the storage by a persistent id, ("storage", type, key, location, count), and makes the view by calling
+`_rebuild_tensor_v2`. Here these calls make descriptions, `Storage` and `View`; arrays come only after their bounds have
+been checked, because a stride beyond the end would show the reader's own memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.weights import MAX_SIDE
+from weights_converter.unpickle import Calls, Global
+
+DTYPES = {
+    "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
+    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
+    "BoolStorage": "bool", "ComplexFloatStorage": "c8", "ComplexDoubleStorage": "c16",
+}
+
+MAX_DEPTH = 16  # dictionaries within dictionaries
+MAX_TENSORS = 10_000  # a ResNet-152 has 932
+MAX_NAME = 500  # characters; the longest of torchvision's have 36
+MAX_DIMENSIONS = 32
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A flat row of `count` numbers that the container keeps under `key`."""
+
+    key: str
+    dtype: str
+    count: int
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor: offset and strides count numbers, not bytes."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+# -- what the pickle may call ---------------------------------------------------------------------------------------
+
+
+def ordered_dict(arguments: tuple) -> dict:
+    """collections.OrderedDict(), and OrderedDict([[key, value], ...]) as Python 2 wrote it."""
+    if arguments:
+        raise ValueError("expected an empty OrderedDict, filled afterwards; load the file in torch and save it again")
+    return {}
+
+
+def rebuild_tensor(arguments: tuple) -> View:
+    """torch._utils._rebuild_tensor(storage, offset, shape, stride); v2 adds requires_grad, hooks and metadata."""
+    match arguments:
+        case (Storage() as storage, offset, tuple() as shape, tuple() as stride, *_):
+            return checked_view(storage, offset, shape, stride)
+    raise ValueError("expected a tensor to be made of storage, offset, shape and stride")
+
+
+def rebuild_parameter(arguments: tuple) -> View:
+    """torch._utils._rebuild_parameter(tensor, requires_grad, hooks): to us a tensor like any other."""
+    match arguments:
+        case (View() as view, *_):
+            return view
+    raise ValueError("expected a parameter to be made of a tensor")
+
+
+def size(arguments: tuple) -> tuple:
+    """torch.Size((2, 3)): to us a tuple."""
+    match arguments:
+        case (tuple() as sizes,):
+            return sizes
+    raise ValueError("expected torch.Size to be made of a tuple")
+
+
+CALLS: Calls = {
+    Global("collections", "OrderedDict"): ordered_dict,
+    Global("torch._utils", "_rebuild_tensor"): rebuild_tensor,
+    Global("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    Global("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+    Global("torch", "Size"): size,
+    **{Global(module, name): None for module in ("torch", "torch.cuda") for name in DTYPES},
+}
+
+
+def storage_of(persistent_id: object) -> Storage:
+    """The storage that ("storage", type, key, location, count) names."""
+    match persistent_id:
+        case ("storage", Global(_, name), str() as key, str(), int() as count, *_) if name in DTYPES and 0 <= count:
+            return Storage(key, DTYPES[name], count)
+    raise ValueError("expected a persistent id ('storage', type, key, location, count) of a known type")
+
+
+# -- from views to arrays --------------------------------------------------------------------------------------------
+
+
+def is_count(value: object) -> bool:
+    """True for a whole number from 0 to the longest side an array can have; True and False are not numbers here."""
+    return type(value) is int and 0 <= value <= MAX_SIDE
+
+
+def checked_view(storage: Storage, offset: int, shape: tuple, stride: tuple) -> View:
+    """The view, if all it shows lies within the storage and nothing is shown twice by a stride of 0."""
+    if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor in storage {storage.key[:80]!r} has {len(shape)} sides and {len(stride)} strides")
+    if not all(map(is_count, (offset, *shape, *stride))):
+        raise ValueError(f"a tensor in storage {storage.key[:80]!r} has a negative, huge or wrong offset or shape")
+    if prod(max(side, 1) for side in shape) > MAX_SIDE:
+        raise ValueError(f"a tensor in storage {storage.key[:80]!r} claims the shape {shape}")
+    if 0 not in shape and any(side > 1 and step == 0 for side, step in zip(shape, stride)):
+        raise ValueError(f"a tensor of shape {shape} repeats numbers by a stride of 0; save it with .contiguous()")
+    end = 0 if 0 in shape else offset + sum((side - 1) * step for side, step in zip(shape, stride)) + 1
+    if end > storage.count:
+        raise ValueError(f"a tensor of shape {shape} ends at number {end} of storage {storage.key[:80]!r}, "
+                         f"which has {storage.count}")
+    return View(storage, offset, shape, stride)
+
+
+def elements(data: Array, storage: Storage, order: Literal["<", ">"]) -> Array:
+    """The bytes of a storage as (count,) numbers; bfloat16 still as the 16 bits they are."""
+    dtype = np.dtype("u2" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder(order)
+    if data.size != storage.count * dtype.itemsize:
+        raise ValueError(f"storage {storage.key[:80]!r} should hold {storage.count} numbers of {dtype.itemsize} bytes, "
+                         f"but has {data.size} bytes")
+    return data.view(np.uint8) != 0 if storage.dtype == "bool" else data.view(dtype)
+
+
+def array_of(view: View, numbers: Array) -> Array:
+    """The tensor as an array in C order; a view of `numbers`, the elements of its storage, if they lie so there."""
+    strides = tuple(step * numbers.itemsize for step in view.stride)
+    if 0 in view.shape:
+        array = np.empty(view.shape, dtype=numbers.dtype)
+    else:
+        array = np.ndarray(view.shape, numbers.dtype, numbers, view.offset * numbers.itemsize, strides)
+    if view.storage.dtype == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
+    dtype = np.float32 if view.storage.dtype == "f2" else array.dtype.newbyteorder("=")
+    return np.require(array, dtype, ["C", "ALIGNED"])
+
+
+# -- from nested dictionaries to names -------------------------------------------------------------------------------
+
+
+def named_views(tree: object, budget: int) -> dict[str, View]:
+    """All tensors in nested dictionaries and lists, by the keys on the way to them, joined by dots.
+
+    budget: the number of things to look at, in all. What a pickle of n bytes holds takes at most n, unless dictionaries
+    share their parts or hold themselves.
+    """
+    found: dict[str, View] = {}
+    waiting = [iter([("", tree)])]  # one iterator for each dictionary we are in
+    while waiting:
+        for name, value in waiting[-1]:
+            budget -= 1
+            if budget < 0 or len(waiting) > MAX_DEPTH:
+                raise ValueError("the file's dictionaries share their parts or are nested without end")
+            if len(name) > MAX_NAME or not name.isprintable():
+                raise ValueError(f"expected printable names of at most {MAX_NAME} characters, got {name[:80]!r}")
+            if type(value) is View:
+                add_view(found, name, value)
+            elif isinstance(value, (dict, list, tuple)):
+                waiting.append(children(name, value))
+                break
+        else:
+            waiting.pop()
+    if not found:
+        raise ValueError("holds no tensors")
+    return found
+
+
+def children(name: str, value: dict | list | tuple) -> Iterator[tuple[str, object]]:
+    """Names and values of what a dictionary or list holds."""
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+        yield f"{name}.{key}" if name else str(key), child
+
+
+def add_view(found: dict[str, View], name: str, view: View) -> None:
+    """Enter a tensor under its name."""
+    if not name:
+        raise ValueError("holds one tensor without a name; save a dictionary of tensors instead")
+    if name in found or len(found) == MAX_TENSORS:
+        raise ValueError(f"has two tensors called {name!r}" if name in found else f"has over {MAX_TENSORS} tensors")
+    found[name] = view
