@@ -197,6 +197,12 @@ def test_whole_numbers_beyond_sixteen_bits_are_refused(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
+def test_an_oddity_that_pillow_only_warns_of_is_read_in_silence(tmp_path):
+    truncated = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03"  # announces five entries and has none
+    Image.fromarray(colours()).save(tmp_path / "a.jpg", exif=truncated)
+    assert read_image(tmp_path / "a.jpg").shape == (20, 30, 3)  # pytest turns a warning into an error
+
+
 def test_postscript_is_never_handed_to_an_interpreter(tmp_path):
     Image.fromarray(colours()).save(tmp_path / "a.eps")
     with pytest.raises(ImageFileError, match="not an image in a format we read"):
@@ -312,6 +318,11 @@ def test_augment_with_everything_switched_off_returns_the_image():
 def test_a_flip_mirrors_left_and_right_exactly():
     changed = augment(colours(), np.random.default_rng(0), **only_changes(flip=1))
     np.testing.assert_array_equal(changed, colours()[:, ::-1])
+
+
+def test_a_flip_mirrors_whatever_else_was_done():
+    plain, flipped = (augment(colours(90, 120), np.random.default_rng(0), flip=flip) for flip in (0, 1))
+    np.testing.assert_allclose(flipped[:, ::-1].astype(int), plain, atol=1)  # a grey level of rounding
 
 
 def test_half_of_the_images_are_flipped():

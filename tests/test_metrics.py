@@ -263,6 +263,13 @@ def test_equal_repeats_give_the_interval_of_one():
         assert five[name] == pytest.approx(one[name])
 
 
+def test_within_a_draw_the_measure_is_averaged_over_repeats():
+    labels, probabilities, groups = grouped_case()
+    opposite = np.stack([probabilities[0], 1 - probabilities[0]])  # where one is right the other is wrong
+    accuracy = with_intervals(labels, opposite, groups)["accuracy"]
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx((0.5, 0.5))
+
+
 def test_a_higher_level_gives_a_wider_interval():
     wide, narrow = (with_intervals(*grouped_case(), level=level)["f1"] for level in (0.99, 0.8))
     assert wide["low"] < narrow["low"] and narrow["high"] < wide["high"]

@@ -86,6 +86,7 @@ def test_the_suffix_decides_the_format(tmp_path, suffix):
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     def fail(self, path):
+        path.write_bytes(b"half")
         raise OSError("disk full")
 
     (tmp_path / "figure.png").write_bytes(b"old")
@@ -215,7 +216,7 @@ def test_the_legend_gives_the_area_of_each_curve(tmp_path, figures):
 def test_the_line_of_chance_is_drawn(tmp_path, figures):
     plot_roc(curves(), tmp_path / "a.png")
     chance = figures[0].axes[0].lines[0]
-    assert (chance.get_xdata(), chance.get_ydata()) == ([0, 1], [0, 1])
+    np.testing.assert_array_equal(chance.get_xydata(), [[0, 0], [1, 1]])
 
 
 def test_more_curves_than_colours_are_told_apart(tmp_path, figures):

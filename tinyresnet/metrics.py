@@ -49,7 +49,7 @@ def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayL
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"expected probabilities within 0..1, got {scores.min():g} to {scores.max():g}; apply softmax")
     w = _check_weights(weights, truth.size)  # (n,) or (B, n)
-    called = scores >= threshold
+    called = scores >= threshold  # (n,)
     cells = [~called & (truth == 0), called & (truth == 0), ~called & (truth == 1), called & (truth == 1)]
     TN, FP, FN, TP = np.moveaxis(w @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
     TPR, TNR = _ratio(TP, TP + FN), _ratio(TN, TN + FP)
@@ -59,7 +59,7 @@ def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayL
         "sensitivity": TPR,
         "specificity": TNR,
         "precision": PPV,
-        "f1": _ratio(2 * PPV * TPR, PPV + TPR, otherwise=np.where(np.isnan(TPR), np.nan, 0.0)),
+        "f1": _ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
         "balanced_accuracy": (TPR + TNR) / 2,
         "roc_auc": _roc_auc(truth, scores, w),
     }

@@ -117,7 +117,8 @@ def central_entry(directory: bytes, at: int) -> tuple[str, int, int, int, int]:
     if flags & ENCRYPTED:
         raise ValueError(f"zip entry {name!r} is encrypted")
     if method:
-        raise ValueError(f"zip entry {name!r} is compressed (method {method}); weights are stored as they are")
+        raise ValueError(f"zip entry {name!r} is compressed (method {method}), as by np.savez_compressed or "
+                         "TorchScript; expected entries stored as they are")
     stored_size, size, start = wide_numbers(extra, [fields[8], fields[9], fields[16]])
     if stored_size != size:
         raise ValueError(f"zip entry {name!r} takes {stored_size} bytes for {size} bytes of data")

@@ -18,17 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.files import replacing
+from tinyresnet.layers.base import Layer, LoadReport
+from tinyresnet.resnet import ResNet
 from tinyresnet.stored_zip import read_directory, read_entry
-
-if TYPE_CHECKING:  # the converter needs these files only, and should not wait for Numba
-    from tinyresnet.layers.base import Layer, LoadReport
-    from tinyresnet.resnet import ResNet
 
 FACTS = "facts.json"  # entry beside the arrays
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
@@ -66,9 +64,9 @@ def naming(path: str | Path) -> Iterator[None]:
         raise WeightsFileError(f"{path}: {error}") from error
 
 
-def save_weights(model: Layer, path: str | Path) -> None:
+def save_weights(model: ResNet, path: str | Path) -> None:
     """Write the model's arrays and facts, as `load_weights` and `load_model` read them."""
-    write_arrays(path, model.state_dict(), model.facts())  # type: ignore[attr-defined]
+    write_arrays(path, model.state_dict(), model.facts())
 
 
 def load_weights(model: Layer, path: str | Path, *, strict: bool = True) -> LoadReport:
@@ -86,8 +84,6 @@ def load_model(path: str | Path) -> ResNet:
 
     Raises WeightsFileError if the facts describe no network, or another one than the arrays.
     """
-    from tinyresnet.resnet import ResNet
-
     arrays, facts = read_arrays(path)
     with naming(path):
         check_size(facts, arrays)

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from weights_converter.convert import convert, describe
+from weights_converter.conversion import convert, describe
 from weights_converter.names import recognise, unwrap
 from weights_converter.read import read_tensors
 

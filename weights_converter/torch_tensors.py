@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 from numpy import ndarray as Array
@@ -57,9 +57,9 @@ class View:
 
 
 def ordered_dict(arguments: tuple) -> dict:
-    """collections.OrderedDict(), and OrderedDict([[key, value], ...]) as Python 2 wrote it."""
+    """collections.OrderedDict(): the program fills it afterwards. Python 2 passed all pairs here instead."""
     if arguments:
-        raise ValueError("expected an empty OrderedDict, filled afterwards; load the file in torch and save it again")
+        raise ValueError("expected an empty OrderedDict (Python 2 filled it at once); load it in torch, save it again")
     return {}
 
 
@@ -79,7 +79,7 @@ def rebuild_parameter(arguments: tuple) -> View:
     raise ValueError("expected a parameter to be made of a tensor")
 
 
-def size(arguments: tuple) -> tuple:
+def torch_size(arguments: tuple) -> tuple:
     """torch.Size((2, 3)): to us a tuple."""
     match arguments:
         case (tuple() as sizes,):
@@ -92,7 +92,7 @@ CALLS: Calls = {
     Global("torch._utils", "_rebuild_tensor"): rebuild_tensor,
     Global("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     Global("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-    Global("torch", "Size"): size,
+    Global("torch", "Size"): torch_size,
     **{Global(module, name): None for module in ("torch", "torch.cuda") for name in DTYPES},
 }
 
@@ -100,15 +100,16 @@ CALLS: Calls = {
 def storage_of(persistent_id: object) -> Storage:
     """The storage that ("storage", type, key, location, count) names."""
     match persistent_id:
-        case ("storage", Global(_, name), str() as key, str(), int() as count, *_) if name in DTYPES and 0 <= count:
-            return Storage(key, DTYPES[name], count)
-    raise ValueError("expected a persistent id ('storage', type, key, location, count) of a known type")
+        case ("storage", Global(_, name), str() as key, str(), count, *_) if name in DTYPES:
+            if is_count(count):
+                return Storage(key, DTYPES[name], count)
+    raise ValueError("expected a persistent id ('storage', type, key, location, count) with a sound type and count")
 
 
 # -- from views to arrays --------------------------------------------------------------------------------------------
 
 
-def is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """True for a whole number from 0 to the longest side an array can have; True and False are not numbers here."""
     return type(value) is int and 0 <= value <= MAX_SIDE
 

@@ -271,7 +271,7 @@ def crop_to_head(image: Array) -> Array:
     air = np.median([np.median(c) for c in (grey[:ch, :cw], grey[:ch, -cw:], grey[-ch:, :cw], grey[-ch:, -cw:])])
     bright = ndimage.binary_fill_holes(grey > air + 0.15 * (np.percentile(grey, 99) - air))
     disc = np.hypot(*np.mgrid[-3:4, -3:4]) <= 3.3
-    solid = ndimage.binary_opening(np.pad(bright, 3, mode="edge"), disc)[3:-3, 3:-3]
+    solid = ndimage.binary_opening(bright, disc)
     regions, count = ndimage.label(solid)
     if count == 0:
         return image

@@ -1,0 +1,83 @@
+"""A network is recognised by the names and shapes of its arrays; what differs from it is named."""
+
+import numpy as np
+import pytest
+from handmade_files import SIX, state_of
+
+from tinyresnet.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from weights_converter.conversion import in_our_layout
+from weights_converter.names import NETWORKS, Network, expected_shapes, recognise, unwrap
+
+BUILDERS = {"ResNet-18": resnet18, "ResNet-34": resnet34, "ResNet-50": resnet50, "ResNet-101": resnet101,
+            "ResNet-152": resnet152}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_expected_arrays_are_those_of_our_network(name):
+    ours = BUILDERS[name](7, width=2).state_dict()
+    shapes = expected_shapes(Network(name, *NETWORKS[name], 2, 7))
+    assert shapes.keys() == ours.keys()
+    assert {key: in_our_layout(key, np.zeros(shape, np.float32)).shape for key, shape in shapes.items()} == {
+        key: array.shape for key, array in ours.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_is_recognised(name):
+    assert recognise(state_of(name)) == Network(name, *NETWORKS[name], 2, 5)
+
+
+@pytest.mark.parametrize("wrapper", ["", "state_dict.", "model.", "module.", "state_dict.module.", "model.state_dict."])
+def test_wrappers_are_seen_through(wrapper):
+    wrapped = {wrapper + name: array for name, array in state_of().items()}
+    assert list(unwrap(wrapped)) == list(state_of())
+
+
+def test_an_optimisers_state_beside_a_wrapped_network_is_left_out():
+    wrapped = {f"state_dict.{name}": array for name, array in state_of().items()}
+    assert list(unwrap(wrapped | {"optimizer.state.0.exp_avg": SIX})) == list(state_of())
+
+
+def test_counters_of_batches_are_left_out():
+    assert list(unwrap(state_of() | {"bn1.num_batches_tracked": np.int64(7)})) == list(state_of())
+
+
+def test_two_networks_in_a_file_are_refused():
+    two = {prefix + name: array for prefix in ("state_dict.", "model.") for name, array in state_of().items()}
+    with pytest.raises(ValueError, match="holds 2 networks, under 'state_dict.' and 'model.'"):
+        unwrap(two)
+
+
+def test_a_missing_array_is_named():
+    state = state_of("ResNet-50")
+    del state["layer3.5.bn2.running_mean"]
+    with pytest.raises(ValueError, match="ResNet-50, the nearest, it has 1 missing: layer3.5.bn2.running_mean"):
+        recognise(state)
+
+
+def test_an_unexpected_array_is_named():
+    with pytest.raises(ValueError, match="1 unexpected: layer1.0.se.weight"):
+        recognise(state_of() | {"layer1.0.se.weight": SIX})
+
+
+def test_a_wrong_shape_is_named_with_both():
+    state = state_of() | {"layer2.0.conv2.weight": np.zeros((4, 4, 1, 1), np.float32)}
+    with pytest.raises(ValueError, match=r"layer2.0.conv2.weight \(4, 4, 1, 1\) instead of \(4, 4, 3, 3\)"):
+        recognise(state)
+
+
+def test_a_wide_resnet50_is_not_taken_for_a_resnet50():
+    state = state_of("ResNet-50")
+    state["layer1.0.conv1.weight"] = np.zeros((4, 2, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="layer1.0.conv1.weight"):
+        recognise(state)
+
+
+def test_of_many_differences_the_first_three_are_named():
+    with pytest.raises(ValueError, match=r"102 missing: conv1.weight, bn1.weight, bn1.bias, \.\.\.; 1 unexpected: w$"):
+        recognise({"w": SIX})
+
+
+@pytest.mark.parametrize("name", ["bn1.weight", "fc.weight"])
+def test_a_number_in_the_place_of_a_weight_is_refused(name):
+    with pytest.raises(ValueError, match="single number"):
+        recognise(state_of() | {name: np.float32(1)})
