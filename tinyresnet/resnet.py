@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -118,7 +119,8 @@ class Bottleneck(ResidualBlock):
         return f"Bottleneck({self.conv1.weight.shape[2]}, {self.conv1.weight.shape[3]}, stride={stride})"
 
 
-BLOCKS = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}
+Block = type[BasicBlock] | type[Bottleneck]
+BLOCKS: dict[str, Block] = {"BasicBlock": BasicBlock, "Bottleneck": Bottleneck}
 
 
 class ResNet(Sequential):
@@ -136,12 +138,12 @@ class ResNet(Sequential):
     layer3: Sequential
     layer4: Sequential
 
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], depths: Sequence[int], num_classes: int = 1000, *,
+    def __init__(self, block: Block, depths: Sequence[int], num_classes: int = 1000, *,
                  width: int = 64, rng: np.random.Generator | None = None, stride_in_1x1: bool = False,
                  eps: float = 1e-5, caffe_pool: bool = False):
         super().__init__()
         rng = rng or np.random.default_rng(0)
-        self.config = {"block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width,
+        self.config: dict[str, Any] = {"block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width,
                        "stride_in_1x1": stride_in_1x1, "eps": eps, "caffe_pool": caffe_pool}
         self.preprocessing = IMAGENET
         self.classes: list[str] | None = None
@@ -213,33 +215,45 @@ class ResNet(Sequential):
             raise ValueError(f"the facts do not describe a ResNet: {error!r}") from error
         return model
 
+    @property
+    def name(self) -> str:
+        """"resnet50" for the published depths, else what it is built of: "BasicBlock-1-1-1-1"."""
+        block, depths = self.config["block"], tuple(self.config["depths"])
+        published = [name for name, (kind, numbers) in DEPTHS.items() if (kind.__name__, numbers) == (block, depths)]
+        return published[0] if published else "-".join([block, *map(str, depths)])
+
     def __str__(self) -> str:
         return summary(self)
 
 
+DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet34": (BasicBlock, (3, 4, 6, 3)),
+          "resnet50": (Bottleneck, (3, 4, 6, 3)), "resnet101": (Bottleneck, (3, 4, 23, 3)),
+          "resnet152": (Bottleneck, (3, 8, 36, 3))}  # the paper's table 1
+
+
 def resnet18(num_classes: int = 1000, **options) -> ResNet:
     """11,689,512 parameters. Options of all five: rng, stride_in_1x1=False, eps=1e-5, caffe_pool=False."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, **options)
+    return ResNet(*DEPTHS["resnet18"], num_classes, **options)
 
 
 def resnet34(num_classes: int = 1000, **options) -> ResNet:
     """21,797,672 parameters."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, **options)
+    return ResNet(*DEPTHS["resnet34"], num_classes, **options)
 
 
 def resnet50(num_classes: int = 1000, **options) -> ResNet:
     """25,557,032 parameters."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, **options)
+    return ResNet(*DEPTHS["resnet50"], num_classes, **options)
 
 
 def resnet101(num_classes: int = 1000, **options) -> ResNet:
     """44,549,160 parameters."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, **options)
+    return ResNet(*DEPTHS["resnet101"], num_classes, **options)
 
 
 def resnet152(num_classes: int = 1000, **options) -> ResNet:
     """60,192,808 parameters."""
-    return ResNet(Bottleneck, (3, 8, 36, 3), num_classes, **options)
+    return ResNet(*DEPTHS["resnet152"], num_classes, **options)
 
 
 def small_resnet(num_classes: int = 2, *, depths: Sequence[int] = (1, 1, 1, 1), width: int = 16, **options) -> ResNet:

@@ -26,19 +26,21 @@ from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 class Samples(NamedTuple):
     """Inputs with their labels. `transform(x, rng)` turns a batch of inputs into what the network reads; training
-    passes a generator, so that it can augment, evaluation passes None.
+    passes a generator, so that it can augment, evaluation passes None. So many rows of a `block` meet in one batch.
 
-    Shapes: inputs (n, ...), labels (n,) int64.
+    Shapes: inputs (n, ...), labels (n,) int64; n a multiple of block.
     """
 
     inputs: Array
     labels: Array
     transform: Callable[[Array, np.random.Generator | None], Array] = lambda x, rng: x
+    block: int = 1
 
 
 def batches(samples: Samples, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:
-    """Every sample once, in random order."""
-    order = rng.permutation(len(samples.labels))
+    """Every sample once, in random order, blocks of neighbours together."""
+    blocks = np.arange(len(samples.labels)).reshape(-1, samples.block)  # (n / block, block)
+    order = rng.permutation(blocks).ravel()
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         yield samples.transform(samples.inputs[rows], rng), samples.labels[rows]

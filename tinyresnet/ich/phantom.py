@@ -45,7 +45,6 @@ BRAINSTEM, CEREBELLUM = ((0.7, ((0, 8, -20, 11), (0, 12, -32, 13))),), ((1, ((0,
 SKULL_BASE = ((0.8, ((16, -2, -36, 4), (60, 20, -32, 9))), (0.6, ((14, -30, -36, 3), (62, -36, -29, 5))))
 CALCIUM = {"choroid": ((1, ((23, 31, 10, 1.6), (25, 36, 9, 2))),), "pineal": ((1, ((0, 20, 2, 1.8), (0, 23, 2, 1.8))),)}
 SULCI = 38  # around the head
-Dataset = tuple[Array, Array, Array, list[dict[str, Any]]]  # images, labels, groups, facts
 Plane = tuple[Array, Array, Array, float]  # x, y (size, size) and z in mm of the standard head; mm a pixel
 
 
@@ -92,30 +91,6 @@ def visible_levels(seed: int, kind: str, *, size: int = 128) -> tuple[int, ...]:
     head = _draw_head(seed)
     bleed = _draw_bleed(seed, kind, head)
     return tuple(level for level in LEVELS if _blood(head, bleed, _plane(head, level, size))[1].any())
-
-
-def make_phantom_dataset(patients: int, *, slices: int = 2, size: int = 128, seed: int = 0) -> Dataset:
-    """What a network sees: images (N, size, size, 3) uint8, labels and groups (N,) int64, facts; N = patients * slices.
-
-    Every second patient bleeds (label 1), the kinds taking turns, and each slice shows blood. The others (label 0) are
-    normal, cut at levels where a bleed of theirs would have shown: the level tells nothing. A patient's slices share
-    group and window. Whoever bleeds on too few levels is replaced: with two slices one SAH in seven, few others.
-    Raises ValueError for no patients, or unless 1 <= slices <= 4.
-    """
-    if patients < 1 or not 1 <= slices <= 4:
-        raise ValueError(f"expected at least 1 patient with 1 to 4 slices, got {patients} with {slices}")
-    rows = []
-    for patient in range(patients):
-        rng, kind, bleeds = np.random.default_rng([seed, patient]), KINDS[1 + patient // 2 % 5], patient % 2
-        levels: tuple[int, ...] = ()
-        while len(levels) < slices:
-            number = int(rng.integers(2**62))
-            levels = visible_levels(number, kind, size=size)
-        for level in rng.permutation(levels)[:slices].tolist():
-            hu, _, facts = make_phantom(number, kind if bleeds else "normal", level, size=size)
-            rows.append((window(hu, *facts["window"]), bleeds, patient, facts))
-    grey, labels, groups, known = zip(*rows)
-    return np.stack(grey)[..., None].repeat(3, 3), np.array(labels, np.int64), np.array(groups, np.int64), list(known)
 
 
 def _draw_head(seed: int) -> Drawn:

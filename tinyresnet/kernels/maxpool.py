@@ -62,7 +62,7 @@ def maxpool(x, kernel, stride, padding, P, Q):
 def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: int, stride: int, padding: int) -> Array:
     """dy (N, P, Q, C) -> dx (N, H, W, C): each dy is added at the pixel that won its window."""
     N, H, W, C = shape
-    n, p, q, c = np.indices(dy.shape)
+    n, p, q, c = np.unravel_index(np.arange(dy.size).reshape(dy.shape), dy.shape)
     i = p * stride + winner // kernel - padding
     j = q * stride + winner % kernel - padding
     inside = (0 <= i) & (i < H) & (0 <= j) & (j < W)  # outside: a window of nothing but -inf, won by the padding

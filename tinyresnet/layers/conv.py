@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import col2im, im2col, out_size
+from tinyresnet.kernels import col2im, im2col, matmul, matmul_transposed, out_size
 from tinyresnet.layers.base import Layer, check_images
 
 
@@ -22,7 +22,7 @@ class Conv2d(Layer):
     Raises ValueError if x does not have the C channels or the dtype the weight was made for.
     """
 
-    param_names = ("weight",)
+    param_names: tuple[str, ...] = ("weight",)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, padding: int = 0,
                  bias: bool = False, rng: np.random.Generator | None = None):
@@ -42,7 +42,7 @@ class Conv2d(Layer):
         K, _, C, O = self.weight.shape
         check_images(x, C, self.weight.dtype)
         cols = im2col(x, K, self.stride, self.padding)  # (N*P*Q, K*K*C): one row an output pixel
-        y = cols @ self.weight.reshape(-1, O)  # (N*P*Q, O)
+        y = matmul(cols, self.weight.reshape(-1, O))  # cols @ weight: (N*P*Q, O)
         if "bias" in self.param_names:
             y += self.bias
         self.save(x)  # not cols: they are K*K times larger, and quick to rebuild
@@ -54,10 +54,10 @@ class Conv2d(Layer):
         dy = dy.reshape(-1, O)  # (N*P*Q, O)
         if not self.frozen:
             cols = im2col(x, K, self.stride, self.padding)
-            self.grads["weight"] = (cols.T @ dy).reshape(self.weight.shape)
+            self.grads["weight"] = matmul_transposed(cols, dy).reshape(self.weight.shape)  # cols.T @ dy
             if "bias" in self.param_names:
                 self.grads["bias"] = dy.sum(axis=0)
-        dcols = dy @ self.weight.reshape(-1, O).T  # (N*P*Q, K*K*C)
+        dcols = matmul(dy, self.weight.reshape(-1, O).T)  # (N*P*Q, K*K*C)
         return col2im(dcols, x.shape, K, self.stride, self.padding)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

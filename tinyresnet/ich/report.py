@@ -1,0 +1,77 @@
+"""What an experiment leaves in its folder: tables, figures, and the numbers as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from tinyresnet.files import replacing
+from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
+from tinyresnet.metrics import confusion_matrix
+from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
+
+DISCLAIMER = "Research and teaching only, not for diagnosis."
+EPOCH_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+PACKAGES = ("numpy", "scipy", "numba", "pillow", "matplotlib", "tqdm")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON that a person can read, complete or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """What the figures may depend on."""
+    from tinyresnet.version import __version__
+    return {"tinyresnet": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def write_tables(directory: Path, slices: Slices, outcomes: Sequence[Outcome]) -> None:
+    """predictions.csv, a row a tested image, and summary.csv, a row an epoch."""
+    _write_csv(directory / "predictions.csv",
+               ("split", "repeat", "fold", "image", "label", "group", "probability"),
+               ((*fold[:3], slices.names[row], slices.labels[row], slices.groups[row], f"{p:.6f}")
+                for fold, fit in outcomes for row, p in zip(fold.valid_rows, fit.probabilities)))
+    _write_csv(directory / "summary.csv", ("split", "repeat", "fold", *EPOCH_COLUMNS),
+               ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit in outcomes for row in fit.history))
+
+
+def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], note: str) -> None:
+    """training_progress.png and confusion_matrix.png of the first split, roc.png of all; the first repeat of each."""
+    splits = list(dict.fromkeys(fold.split for fold, _ in outcomes))
+    history = [dict(split=fold.split, repeat=fold.repeat, fold=fold.fold, **row)
+               for fold, fit in outcomes if fold.split == splits[0] for row in fit.history]
+    plot_training_progress(history, directory / "training_progress.png", note=note)
+    curves = {}
+    for split in splits:
+        rows, probabilities = out_of_fold(outcomes, split)
+        curves[split] = (slices.labels[rows], probabilities[0])
+    labels, first = curves[splits[0]]
+    repeats = max(fold.repeat for fold, _ in outcomes) + 1
+    which = f"{splits[0]} folds, repeat 1 of {repeats}. {note}" if repeats > 1 else note
+    plot_confusion_matrix(confusion_matrix(labels, first >= 0.5), directory / "confusion_matrix.png",
+                          classes=slices.classes, note=which)
+    plot_roc(curves, directory / "roc.png", note=f"repeat 1 of {repeats}. {note}" if repeats > 1 else note)
+
+
+def table(metrics: dict[str, dict]) -> str:
+    """The measures side by side, with their intervals, for the terminal."""
+    splits = list(metrics)
+    lines = [" " * 18 + "".join(f"{split:^24}" for split in splits)]
+    for name in metrics[splits[0]]:
+        cells = "".join(f"   {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})"[:27].ljust(24)
+                        for m in (metrics[split][name] for split in splits))
+        lines.append(f"{name.replace('_', ' '):<18}{cells}")
+    return "\n".join(lines)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
