@@ -32,10 +32,10 @@ from tinyresnet.ich.report import DISCLAIMER, table, versions, write_figures, wr
 from tinyresnet.ich.twins import PREPROCESSING, make_twins, read_twins
 from tinyresnet.training import Samples
 
-PHANTOM_PATIENTS = 600, 150  # that learn, and that test
+PHANTOM_PATIENTS = 640, 120  # that learn, and that test
 NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given
-    "scratch": Settings(epochs=8, batch_size=16, lr=4e-3, weight_decay=1e-4),
+    "scratch": Settings(epochs=12, batch_size=16, lr=4e-3, weight_decay=1e-4),
     "features": Settings(epochs=30, batch_size=16, lr=1e-3, weight_decay=0.0),
     "finetune": Settings(epochs=10, batch_size=16, lr=1e-4, weight_decay=0.0),
 }

@@ -7,7 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from tinyresnet.kernels.conv import (conv_backward_input, conv_backward_input_reference, conv_backward_weight,
+                                     conv_backward_weight_reference, conv_forward, conv_forward_reference)
 from tinyresnet.kernels.im2col import col2im, col2im_reference, im2col, im2col_reference, out_size
+from tinyresnet.kernels.sums import channel_dots, channel_dots_reference, channel_sums, channel_sums_reference
 from tinyresnet.kernels.maxpool import maxpool, maxpool_backward, maxpool_backward_reference, maxpool_reference, pool_size
 
 # kernel, stride, padding of ResNet-50's convolutions, and two that are not
@@ -124,3 +127,59 @@ def test_an_unknown_kernel_mode_is_refused_by_name():
 
 def test_the_kernels_are_not_the_references_unless_asked():
     assert (im2col is im2col_reference) == (os.environ.get("TINYRESNET_KERNELS") == "reference")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kernel, stride, padding", GEOMETRIES)
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-13)])  # the sums' order differs
+def test_the_three_products_of_a_convolution_equal_their_references(kernel, stride, padding, size, dtype, rtol):
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(s).astype(dtype) for s in ((3, *size, 3), (kernel, kernel, 3, 5)))
+    y = conv_forward(x, weight, stride, padding)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    pairs = [(y, conv_forward_reference(x, weight, stride, padding)),
+             (conv_backward_weight(x, dy, kernel, stride, padding),
+              conv_backward_weight_reference(x, dy, kernel, stride, padding)),
+             (conv_backward_input(dy, weight, x.shape, stride, padding),
+              conv_backward_input_reference(dy, weight, x.shape, stride, padding))]
+    for fast, plain in pairs:
+        np.testing.assert_allclose(fast, plain, rtol=rtol, atol=rtol * np.abs(plain).max())
+        assert fast.dtype == dtype
+
+
+@pytest.mark.parametrize("kernel, stride, padding, size, C, O", [
+    (7, 2, 3, 64, 3, 64), (1, 1, 0, 56, 64, 256), (3, 1, 1, 28, 128, 128), (3, 2, 1, 28, 256, 256),
+    (1, 2, 0, 14, 1024, 2048), (3, 1, 1, 7, 512, 512)])
+def test_float32_convolutions_at_resnet50s_shapes_agree_with_the_float64_reference(kernel, stride, padding, size, C, O):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, size, size, C)), rng.standard_normal((kernel, kernel, C, O))
+    y = conv_forward_reference(x, weight, stride, padding)
+    dy = rng.standard_normal(y.shape)
+    x32, weight32, dy32 = (a.astype(np.float32) for a in (x, weight, dy))
+    pairs = [(conv_forward(x32, weight32, stride, padding), y),
+             (conv_backward_weight(x32, dy32, kernel, stride, padding),
+              conv_backward_weight_reference(x, dy, kernel, stride, padding)),
+             (conv_backward_input(dy32, weight32, x.shape, stride, padding),
+              conv_backward_input_reference(dy, weight, x.shape, stride, padding))]
+    for fast, plain in pairs:
+        assert np.abs(fast - plain).max() < 1e-5 * np.abs(plain).max()  # rounding of sums of up to 5,000 products
+
+
+def test_one_thread_and_two_give_the_same_bits():
+    program = ("import hashlib, numpy as np, tinyresnet\n"
+               "model = tinyresnet.small_resnet()\n"
+               "dx = model.backward(model.forward(np.random.default_rng(0).random((5, 65, 72, 3), np.float32)))\n"
+               "grads = b''.join(g.tobytes() for _, g in model.named_grads())\n"
+               "print(hashlib.sha256(dx.tobytes() + grads).hexdigest())")
+    prints = {subprocess.run([sys.executable, "-c", program], env={**os.environ, "NUMBA_NUM_THREADS": threads},
+                             capture_output=True, text=True, check=True).stdout for threads in ("1", "2")}
+    assert len(prints) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 8, 3), (3, 65, 72, 5), (1, 1, 1, 4)])
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-6), (np.float64, 1e-13)])  # the products' rounding
+def test_sums_over_a_channel_equal_their_references(shape, dtype, rtol):
+    a, b = (np.random.default_rng(seed).standard_normal(shape).astype(dtype) + 1 for seed in (0, 1))
+    np.testing.assert_allclose(channel_sums(a), channel_sums_reference(a), rtol=rtol)
+    np.testing.assert_allclose(channel_dots(a, b), channel_dots_reference(a, b), rtol=rtol)
+    assert channel_sums(a).dtype == channel_dots(a, b).dtype == np.float64

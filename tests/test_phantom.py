@@ -3,30 +3,17 @@
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
-from scipy.stats import rankdata
 
 from tinyresnet.ich import phantom
-from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, make_phantom_dataset, visible_levels, window
+from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, visible_levels, window
 
 BLEEDS = KINDS[1:]
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    """400 slices of 200 patients, half of them bleeding."""
-    return make_phantom_dataset(200, size=96, seed=11)
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """What was drawn for 300 patients a kind; the pictures, here too small to see, do not matter."""
     return {kind: [make_phantom(seed, kind, 0, size=8).facts for seed in range(300)] for kind in BLEEDS}
-
-
-def auc(scores, labels):
-    """Probability that a bleeding slice scores above a normal one, from the sum of its ranks."""
-    ones, zeros = np.sum(labels == 1), np.sum(labels == 0)
-    return (rankdata(scores)[labels == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros)
 
 
 def biggest(seed, kind, size=128):
@@ -53,18 +40,8 @@ def test_the_same_seed_gives_the_same_bits(kind):
     assert first.facts == second.facts
 
 
-def test_the_same_seed_gives_the_same_dataset():
-    first, second = make_phantom_dataset(4, size=64, seed=3), make_phantom_dataset(4, size=64, seed=3)
-    np.testing.assert_array_equal(first[0], second[0])
-    assert first[3] == second[3]
-
-
 def test_another_seed_gives_another_head():
     assert np.abs(make_phantom(5, "normal", 7).hu - make_phantom(6, "normal", 7).hu).max() > 100
-
-
-def test_another_seed_gives_another_dataset():
-    assert (make_phantom_dataset(2, size=64, seed=3)[0] != make_phantom_dataset(2, size=64, seed=4)[0]).any()
 
 
 def test_a_slice_is_float32_with_a_mask_of_its_shape_and_unpacks():
@@ -137,75 +114,6 @@ def test_the_scalp_holds_fat():
     assert -120 <= np.median(fat) <= -60  # from above, because skin and bone beside it shine in
 
 
-def test_every_slice_of_a_bleeding_patient_shows_blood_and_no_slice_of_a_normal_one(dataset):
-    _, labels, _, facts = dataset
-    np.testing.assert_array_equal([fact["area_mm2"] > 0 for fact in facts], labels == 1)
-
-
-def test_labels_are_balanced_and_kinds_take_turns(dataset):
-    _, labels, _, facts = dataset
-    assert np.bincount(labels).tolist() == [200, 200]
-    assert {kind: sum(fact["kind"] == kind for fact in facts) for kind in BLEEDS} == dict.fromkeys(BLEEDS, 40)
-
-
-def test_a_group_is_one_patient_and_a_patient_one_group(dataset):
-    _, _, groups, facts = dataset
-    pairs = {(group, fact["seed"]) for group, fact in zip(groups, facts)}
-    assert len(pairs) == len(set(groups)) == len({fact["seed"] for fact in facts}) == 200
-
-
-def test_a_group_has_one_label(dataset):
-    _, labels, groups, _ = dataset
-    assert all(len(set(labels[groups == group])) == 1 for group in range(200))
-
-
-def test_two_slices_of_a_patient_are_different_levels(dataset):
-    images, _, groups, facts = dataset
-    assert all(facts[n]["level"] != facts[n + 1]["level"] and groups[n] == groups[n + 1] for n in range(0, 400, 2))
-    assert all((images[n] != images[n + 1]).any() for n in range(0, 400, 2))
-
-
-def test_a_dataset_has_three_equal_channels_of_uint8_and_int64_labels_and_groups():
-    images, labels, groups, facts = make_phantom_dataset(3, slices=3, size=48, seed=1)
-    assert (images.shape, images.dtype, labels.dtype, groups.dtype) == ((9, 48, 48, 3), np.uint8, np.int64, np.int64)
-    assert (images == images[..., :1]).all() and len(facts) == 9
-
-
-def test_images_are_the_windowed_slices(dataset):
-    images, _, _, facts = dataset
-    fact = facts[2]
-    hu = make_phantom(fact["seed"], fact["kind"], fact["level"], size=96).hu
-    np.testing.assert_array_equal(images[2, ..., 0], window(hu, *fact["window"]))
-
-
-# 200 independent patients: the standard error of an AUC is about .04 even if two slices of a patient were the same
-def test_the_border_tells_nothing(dataset):
-    images, labels, _, _ = dataset
-    border = np.ones(images.shape[1:3], bool)
-    border[6:-6, 6:-6] = False
-    assert 0.4 < auc(images[:, border, 0].mean(1), labels) < 0.6
-
-
-def test_the_image_mean_tells_next_to_nothing(dataset):
-    images, labels, _, _ = dataset
-    assert 0.4 < auc(images.mean((1, 2, 3)), labels) < 0.6
-
-
-@pytest.mark.parametrize("fact", ["level", "mm_per_pixel", "rotation_deg", "noise_hu"])
-def test_nuisance_tells_nothing(dataset, fact):
-    _, labels, _, facts = dataset
-    assert 0.4 < auc([known[fact] for known in facts], labels) < 0.6
-
-
-@pytest.mark.parametrize("name", phantom.HARD_NEGATIVES)
-def test_hard_negatives_are_as_frequent_in_both_classes(dataset, name):
-    _, labels, _, facts = dataset
-    present = np.array([fact["hard_negatives"][name] for fact in facts])
-    rates = [present[labels == label].mean() for label in (0, 1)]
-    # two rates of 100 patients differ by sqrt(2 * .25 / 100) = .07 at most, one standard error; we allow three
-    assert min(rates) > 0 and abs(rates[0] - rates[1]) < 0.21, rates
-
-
 @pytest.mark.parametrize("kind", BLEEDS)
 def test_lesion_means_have_the_percentiles_of_the_table(drawn, kind):
     found = np.percentile([fact["lesion_hu"] for fact in drawn[kind]], [5, 50, 95])
@@ -271,9 +179,3 @@ def test_an_unknown_kind_is_refused_and_the_known_ones_are_listed():
 def test_an_unknown_level_is_refused_and_the_known_ones_are_listed(level):
     with pytest.raises(ValueError, match=f"0, 1, 2.*14, 15.*got {level}"):
         make_phantom(0, "IPH", level)
-
-
-@pytest.mark.parametrize("patients, slices", [(0, 2), (2, 0), (2, 5)])
-def test_a_dataset_without_patients_or_with_too_many_slices_is_refused(patients, slices):
-    with pytest.raises(ValueError, match=f"1 to 4 slices, got {patients} with {slices}"):
-        make_phantom_dataset(patients, slices=slices)

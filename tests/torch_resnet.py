@@ -11,14 +11,16 @@ class Block(nn.Module):
         if kind == "BasicBlock":
             shapes = [(channels, width, 3, stride), (width, width, 3, 1)]
         else:
-            shapes = [(channels, width, 1, stride if v1 else 1), (width, width, 3, 1 if v1 else stride), (width, width * 4, 1, 1)]
+            first, second = (stride, 1) if v1 else (1, stride)
+            shapes = [(channels, width, 1, first), (width, width, 3, second), (width, width * 4, 1, 1)]
         self.depth = len(shapes)
         for number, (c, o, k, s) in enumerate(shapes, 1):
             setattr(self, f"conv{number}", nn.Conv2d(c, o, k, s, k // 2, bias=False))
             setattr(self, f"bn{number}", nn.BatchNorm2d(o))
         self.downsample = nn.Identity()
-        if stride != 1 or channels != shapes[-1][1]:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, shapes[-1][1], 1, stride, bias=False), nn.BatchNorm2d(shapes[-1][1]))
+        out = shapes[-1][1]
+        if stride != 1 or channels != out:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x):
         y = x
@@ -51,15 +53,11 @@ class TorchResNet(nn.Sequential):
                 module.eps = config["eps"]
 
 
-def to_torch(array):
-    """Our layout in torch's: images NHWC -> NCHW, weights KKCO -> OIHW, linear (in, out) -> (out, in)."""
-    return torch.from_numpy(np.array(array))
-
-
 def torch_state(model):
     """The state_dict of our model as TorchResNet (and torchvision) would load it."""
     layouts = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-    return {name: torch.from_numpy(np.ascontiguousarray(a.transpose(layouts[a.ndim]))) for name, a in model.state_dict().items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(a.transpose(layouts[a.ndim])))
+            for name, a in model.state_dict().items()}
 
 
 def images_to_torch(x):

@@ -113,8 +113,12 @@ def constant(step: int, steps: int) -> float:
     return 1.0
 
 
-def cosine(step: int, steps: int, *, warmup: int = 0) -> float:
-    """Rise linearly over `warmup` steps, then fall along half a cosine to zero at `steps` (arXiv:1608.03983, eq. 5)."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def cosine(step: int, steps: int, *, warmup: float = 0.0) -> float:
+    """Rise linearly over the share `warmup` of all steps, then fall along half a cosine to zero (arXiv:1608.03983, eq. 5).
+
+    Adam's first steps rest on a few gradients; at the full rate they throw a network about.
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

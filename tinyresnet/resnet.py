@@ -88,8 +88,8 @@ class Bottleneck(ResidualBlock):
     """1x1 down to `width` channels, 3x3, 1x1 up to 4 * width: the block of ResNet-50, 101 and 152 (figure 5, right).
 
     Where the block halves the image, the stride sits in the 3x3 convolution ("v1.5", torchvision and most newer
-    weights) or, with stride_in_1x1, in the first 1x1 as published ("v1", the paper, Caffe, Keras), which skips three of
-    four pixels unseen: 6 % less work, half a percent less accuracy. Weights of the one give nonsense in the other, without an error.
+    weights) or, with stride_in_1x1, in the first 1x1 as published ("v1", the paper, Caffe, Keras), which passes over
+    three of four pixels unseen. No shape differs: weights of the one run in the other without an error, and mislead.
     """
 
     expansion = 4
@@ -143,8 +143,9 @@ class ResNet(Sequential):
                  eps: float = 1e-5, caffe_pool: bool = False):
         super().__init__()
         rng = rng or np.random.default_rng(0)
-        self.config: dict[str, Any] = {"block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width,
-                       "stride_in_1x1": stride_in_1x1, "eps": eps, "caffe_pool": caffe_pool}
+        self.config: dict[str, Any] = {
+            "block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width,
+            "stride_in_1x1": stride_in_1x1, "eps": eps, "caffe_pool": caffe_pool}
         self.preprocessing = IMAGENET
         self.classes: list[str] | None = None
         self.origin: str | dict = "random initialisation"
@@ -157,7 +158,8 @@ class ResNet(Sequential):
             blocks = []
             for number in range(depth):
                 stride = 2 if stage > 0 and number == 0 else 1
-                blocks.append(block(channels, width * 2**stage, stride=stride, stride_in_1x1=stride_in_1x1, eps=eps, rng=rng))
+                blocks.append(block(channels, width * 2**stage, stride=stride, stride_in_1x1=stride_in_1x1, eps=eps,
+                                    rng=rng))
                 channels = width * 2**stage * block.expansion
             setattr(self, f"layer{stage + 1}", Sequential(*blocks))
         self.avgpool = GlobalAvgPool()
@@ -226,9 +228,13 @@ class ResNet(Sequential):
         return summary(self)
 
 
-DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet34": (BasicBlock, (3, 4, 6, 3)),
-          "resnet50": (Bottleneck, (3, 4, 6, 3)), "resnet101": (Bottleneck, (3, 4, 23, 3)),
-          "resnet152": (Bottleneck, (3, 8, 36, 3))}  # the paper's table 1
+DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {  # the paper's table 1
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+}
 
 
 def resnet18(num_classes: int = 1000, **options) -> ResNet:

@@ -49,7 +49,7 @@ def batches(samples: Samples, batch_size: int, rng: np.random.Generator) -> Iter
 def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Samples | None = None, *, epochs: int,
           batch_size: int, rng: np.random.Generator, schedule: Callable[[int, int], float] = constant,
           label_smoothing: float = 0.0, checkpoint: Path | None = None, description: str = "training") -> list[dict]:
-    """Train for so many epochs and return one row an epoch: epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy.
+    """Train for so many epochs; returns a row an epoch: epoch, lr, and loss and accuracy of both sets.
 
     With `checkpoint` the state is written there after every epoch; if the file exists, training goes on from it, to
     the same bits as if it had never stopped. The progress bar shows only on a terminal.

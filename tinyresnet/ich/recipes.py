@@ -69,7 +69,7 @@ class Recipe:
         optimizer = Adam(model, lr, weight_decay=weight_decay, lr_factors=self.lr_factors)
         valid_set = samples(valid_rows) if len(valid_rows) else None
         history = train(model, optimizer, samples(train_rows), valid_set, epochs=epochs, batch_size=batch_size, rng=rng,
-                        schedule=partial(cosine, warmup=10), checkpoint=checkpoint, description=description)
+                        schedule=partial(cosine, warmup=0.1), checkpoint=checkpoint, description=description)
         probabilities = predict(model, valid_set, BATCH)[:, 1] if valid_set else np.empty(0)
         model.eval()
         return Fit(probabilities, history)

@@ -31,7 +31,7 @@ class Twins(NamedTuple):
     facts: list[dict[str, Any]]
 
 
-def make_twins(patients: int, *, slices: int = 2, size: int = 96, seed: int = 0) -> Twins:
+def make_twins(patients: int, *, slices: int = 2, size: int = 80, seed: int = 0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
@@ -64,5 +64,6 @@ def read_twins(images: Array, rng: np.random.Generator | None) -> Array:
     """The network's input (n, size, size, 3) float32; with a generator both twins are turned, zoomed and mirrored alike."""
     if rng is not None:
         seeds = np.repeat(rng.integers(2**32, size=len(images) // 2), 2)
-        images = np.stack([augment(image, np.random.default_rng(seed), brightness=0) for image, seed in zip(images, seeds)])
+        images = np.stack([augment(image, np.random.default_rng(seed), scale=(0.9, 1.1), brightness=0)
+                           for image, seed in zip(images, seeds)])
     return np.stack([preprocess(image, PREPROCESSING) for image in images])

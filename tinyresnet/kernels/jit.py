@@ -5,13 +5,15 @@
 runs everything on the plain-NumPy references and never imports Numba: for reading, for debugging, for machines without
 a compiler.
 
-Two pools of threads, Numba's and the BLAS's, take the cores from each other: on two cores a small network trained
-five times slower. So only Numba's is used, and while a kernel runs, the BLAS inside it has one thread; a lock lets one
-kernel run at a time, because that setting is the whole process's.
+Threads that wait for work by spinning take the cores from those that have some. Numba's and the BLAS's pool did so to
+each other (a small network trained five times slower on two cores), and two programs did so to each other (seventeen
+times). So only Numba's pool is used, its threads soon fall asleep when they wait, and while a kernel runs, the BLAS
+inside it has one thread. That setting is the whole process's, so a lock lets one kernel run at a time.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +25,7 @@ if KERNELS not in ("numba", "reference"):
     raise ValueError(f"TINYRESNET_KERNELS must be 'numba' or 'reference', got {KERNELS!r}")
 
 if KERNELS == "numba":
+    import numba
     import scipy.linalg.cython_blas  # noqa: F401  np.dot in a kernel calls this BLAS, which must be loaded to be found
     from numba import njit, prange
     from threadpoolctl import ThreadpoolController
@@ -32,6 +35,22 @@ else:
     prange = range  # type: ignore[misc, assignment]
 
 LAUNCH = threading.Lock()
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}  # GNU's: some microseconds, then sleep
+
+
+@functools.cache
+def launch_threads() -> None:
+    """Start Numba's threads. OpenMP reads from the environment, once, how they wait; then ours is put back."""
+    before = dict(os.environ)
+    os.environ.update(WAITING | before)
+    numba.get_num_threads()
+    for name in WAITING.keys() - before.keys():
+        del os.environ[name]
+
+
+def compiled(function: Callable) -> Callable:
+    """A part of kernels, which is compiled with them; it has no reference, because only they call it."""
+    return function if KERNELS == "reference" else njit(cache=True)(function)
 
 
 def faster_than(reference: Callable) -> Callable:
@@ -43,16 +62,17 @@ def faster_than(reference: Callable) -> Callable:
     def decorate(function: Callable) -> Callable:
         if KERNELS == "reference":
             return reference
-        compiled = njit(parallel=True, cache=True)(function)
+        parallel = njit(parallel=True, cache=True)(function)
 
         def kernel(*args):
             contiguous = [np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in args]
             with LAUNCH:
+                launch_threads()
                 threads = [library.num_threads for library in BLAS]
                 try:
                     for library in BLAS:
                         library.set_num_threads(1)
-                    return compiled(*contiguous)
+                    return parallel(*contiguous)
                 finally:
                     for library, number in zip(BLAS, threads):
                         library.set_num_threads(number)

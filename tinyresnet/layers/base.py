@@ -51,7 +51,8 @@ class Layer:
     def saved(self) -> tuple:
         """Hand the values over and let go of them, so that memory falls as backward proceeds."""
         if self._saved is None:
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward in train mode before it, one for each backward")
+            name = type(self).__name__
+            raise RuntimeError(f"{name}.backward needs a forward in train mode before it, one for each backward")
         values, self._saved = self._saved, None
         return values
 

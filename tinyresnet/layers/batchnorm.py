@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
+from tinyresnet.kernels import channel_dots, channel_sums
 from tinyresnet.layers.base import Layer, check_images
 
 
@@ -41,9 +42,9 @@ class BatchNorm2d(Layer):
         M = x.size // x.shape[3]  # values a channel
         if M == 1:
             raise ValueError(f"batch norm in training needs more than one value a channel, got x of shape {x.shape}")
-        mean = x.mean(axis=(0, 1, 2), dtype=np.float64).astype(x.dtype)  # float64: 200,000 summands in ResNet's stem
+        mean = (channel_sums(x) / M).astype(x.dtype)
         centred = x - mean
-        var = np.square(centred).mean(axis=(0, 1, 2), dtype=np.float64).astype(x.dtype)
+        var = (channel_dots(centred, centred) / M).astype(x.dtype)  # of the centred values: E[x*x] - mean*mean cancels
         self._update_running(mean, var * (M / (M - 1)))
         x_hat = centred / np.sqrt(var + self.eps, dtype=x.dtype)
         self.save(x_hat, var)
@@ -55,8 +56,8 @@ class BatchNorm2d(Layer):
             return dy * self._scale_and_shift()[0]
         x_hat, var = saved
         M = dy.size // dy.shape[3]
-        dweight = (dy * x_hat).sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
-        dbias = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
+        dweight = channel_dots(dy, x_hat).astype(dy.dtype)
+        dbias = channel_sums(dy).astype(dy.dtype)
         self.grads = {"weight": dweight, "bias": dbias}
         # x moves y directly, through the mean and through the variance, in this order:
         dx_hat = dy - dbias / M - x_hat * (dweight / M)

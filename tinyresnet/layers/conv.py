@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import col2im, im2col, matmul, matmul_transposed, out_size
+from tinyresnet.kernels import conv_backward_input, conv_backward_weight, conv_forward, out_size
 from tinyresnet.layers.base import Layer, check_images
 
 
@@ -41,24 +41,26 @@ class Conv2d(Layer):
     def forward(self, x: Array) -> Array:
         K, _, C, O = self.weight.shape
         check_images(x, C, self.weight.dtype)
-        cols = im2col(x, K, self.stride, self.padding)  # (N*P*Q, K*K*C): one row an output pixel
-        y = matmul(cols, self.weight.reshape(-1, O))  # cols @ weight: (N*P*Q, O)
+        self.output_shape(x.shape)  # raises for an image smaller than the kernel
+        # cols = im2col(x, K, stride, padding)  # (N*P*Q, K*K*C): one row an output pixel
+        # y = cols @ weight.reshape(-1, O)  # (N*P*Q, O), then (N, P, Q, O)
+        y = conv_forward(x, self.weight, self.stride, self.padding)
         if "bias" in self.param_names:
             y += self.bias
         self.save(x)  # not cols: they are K*K times larger, and quick to rebuild
-        return y.reshape(self.output_shape(x.shape))
+        return y
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
         K, _, _, O = self.weight.shape
-        dy = dy.reshape(-1, O)  # (N*P*Q, O)
         if not self.frozen:
-            cols = im2col(x, K, self.stride, self.padding)
-            self.grads["weight"] = matmul_transposed(cols, dy).reshape(self.weight.shape)  # cols.T @ dy
+            # dweight = cols.T @ dy, with dy (N*P*Q, O)
+            self.grads["weight"] = conv_backward_weight(x, dy, K, self.stride, self.padding)
             if "bias" in self.param_names:
-                self.grads["bias"] = dy.sum(axis=0)
-        dcols = matmul(dy, self.weight.reshape(-1, O).T)  # (N*P*Q, K*K*C)
-        return col2im(dcols, x.shape, K, self.stride, self.padding)
+                self.grads["bias"] = dy.reshape(-1, O).sum(axis=0)
+        # dcols = dy @ weight.reshape(-1, O).T  # (N*P*Q, K*K*C)
+        # dx = col2im(dcols, x.shape, K, stride, padding)
+        return conv_backward_input(dy, self.weight, x.shape, self.stride, self.padding)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         N, H, W, _ = shape

@@ -1,0 +1,263 @@
+"""The main job from the command line, on small settings: what it leaves behind, how it goes on, what it refuses."""
+
+import csv
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinyresnet
+from tinyresnet.images import Preprocessing
+from tinyresnet.weights import read_arrays
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "folds", "head.npz", "predictions.csv", "results.json",
+           "roc.png", "summary.csv", "training_progress.png"]
+MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def train_ich(*arguments):
+    return example("train_ich").main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
+    model = tinyresnet.small_resnet(5, width=4)
+    model.preprocessing = Preprocessing(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    tinyresnet.save_weights(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory):
+    """24 slices in Kaggle's layout, of 12 scans; a bright square is a bleed."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "head_ct" / "head_ct").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        image = rng.integers(60, 120, (48, 40), dtype=np.uint8)
+        if number < 12:
+            image[10:25, 12:28] += 110
+        Image.fromarray(image).save(folder / "head_ct" / "head_ct" / f"{number:03}.png")
+    (folder / "labels.csv").write_text("id, hemorrhage\n" + "".join(f"{i},{int(i < 12)}\n" for i in range(24)))
+    (folder / "groups.csv").write_text("id,group\n" + "".join(f"{i},{i // 2}\n" for i in range(24)))
+    return folder
+
+
+@pytest.fixture
+def small(slices, weights, tmp_path):
+    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--repeats", 2, "--epochs", 2,
+            "--output-dir", tmp_path / "run"]
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_without_arguments_but_small_it_learns_from_phantoms(tmp_path, capsys):
+    assert train_ich("--limit", 80, "--epochs", 2, "--output-dir", tmp_path / "run") == 0
+    found = results(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == OUTPUTS
+    assert found["data"]["synthetic"] and found["data"]["source"] == "phantoms" and found["data"]["images"] == 80
+    assert found["data"]["positive"] == 40 and found["data"]["groups"] == 20
+    assert found["protocol"] | {"recipe": "scratch", "seed": 0} == found["protocol"]
+    assert list(found["metrics"]) == ["grouped"] and list(found["metrics"]["grouped"]) == MEASURES
+    printed = capsys.readouterr().out
+    assert "Synthetic head-CT phantoms" in printed and "python -m weights_converter convert" in printed
+
+
+def test_no_phantom_patient_learns_and_tests(tmp_path):
+    train_ich("--limit", 80, "--epochs", 1, "--output-dir", tmp_path / "run")
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["group"]) for row in rows} == set(range(16, 20))  # the last patients; the first sixteen learned
+
+
+def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsys):
+    assert train_ich(*small, "--epochs", 40, "--lr", 0.01) == 0
+    found, printed = results(tmp_path / "run"), capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == OUTPUTS
+    assert list(found["metrics"]) == ["grouped", "plain"]
+    assert found["data"] | {"images": 24, "positive": 12, "groups": 12, "synthetic": False} == found["data"]
+    assert found["model"]["name"] == "BasicBlock-1-1-1-1" and len(found["model"]["sha256"]) == 64
+    assert found["metrics"]["plain"]["roc_auc"]["value"] > 0.8, "the bright square is easy"
+    assert "grouped" in printed and "plain" in printed and "not for diagnosis" in printed
+
+
+def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_fold(small, tmp_path):
+    train_ich(*small)
+    with open(tmp_path / "run" / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 24
+    for split in ("grouped", "plain"):
+        for repeat in ("0", "1"):
+            images = [row["image"] for row in rows if (row["split"], row["repeat"]) == (split, repeat)]
+            assert len(set(images)) == len(images) == 24
+    folds_of_scan = {}
+    for row in rows:
+        if row["split"] == "grouped":
+            folds_of_scan.setdefault((row["repeat"], row["group"]), set()).add(row["fold"])
+    assert all(len(folds) == 1 for folds in folds_of_scan.values())
+
+
+def test_the_summary_has_a_row_an_epoch_of_every_fold(small, tmp_path):
+    train_ich(*small)
+    with open(tmp_path / "run" / "summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 3 * 2
+    assert list(rows[0])[:4] == ["split", "repeat", "fold", "epoch"]
+
+
+def test_the_saved_network_and_head_answer_without_the_training_code(small, slices, tmp_path):
+    train_ich(*small, "--epochs", 40, "--lr", 0.01)
+    backbone, (head, facts) = tinyresnet.load_model(tmp_path / "run/backbone.npz"), read_arrays(tmp_path / "run/head.npz")
+    assert facts["classes"] == ["normal", "hemorrhage"]
+    answers = []
+    for number in (0, 23):
+        image = tinyresnet.read_image(slices / "head_ct" / "head_ct" / f"{number:03}.png")
+        x = tinyresnet.preprocess(image, backbone.preprocessing)[None]
+        logits = backbone.features(x, facts["at"]) @ head["weight"] + head["bias"]
+        answers.append(tinyresnet.softmax(logits)[0, 1])
+    assert answers[0] > 0.5 > answers[1]
+
+
+def test_finetuning_runs_and_its_training_loss_falls(small, tmp_path):
+    assert train_ich(*small, "--recipe", "finetune", "--unfreeze-from", "layer3", "--split", "grouped", "--repeats", 1,
+                     "--epochs", 6, "--lr", 1e-3) == 0
+    with open(tmp_path / "run" / "summary.csv") as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file) if row["fold"] == "0"]
+    assert losses[-1] < losses[0]
+    assert results(tmp_path / "run")["protocol"]["unfreeze_from"] == "layer3"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(small, tmp_path, monkeypatch, capsys):
+    assert train_ich(*small) == 0
+    whole = tmp_path / "whole"
+    shutil.move(tmp_path / "run", whole)
+    from tinyresnet import training
+    save, saved = training.save_checkpoint, []
+
+    def interrupt(*arguments):
+        save(*arguments)
+        saved.append(1)
+        if len(saved) == 9:  # in the first of two epochs of the fifth fold
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_checkpoint", interrupt)
+    assert train_ich(*small) == 130
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert train_ich(*small, "--resume") == 0
+    for name in ("predictions.csv", "summary.csv", "head.npz", "backbone.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
+    assert results(tmp_path / "run")["metrics"] == results(whole)["metrics"]
+
+
+def test_class_folders_work_without_groups_and_say_what_that_means(slices, small, tmp_path, capsys):
+    for number in range(24):
+        folder = tmp_path / "folders" / ("with hemorrhage" if number < 12 else "healthy")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(slices / "head_ct" / "head_ct" / f"{number:03}.png", folder)
+    assert train_ich(*small, "--data-path", tmp_path / "folders") == 0
+    assert "no groups.csv" in capsys.readouterr().out
+    assert list(results(tmp_path / "run")["metrics"]) == ["plain"]
+
+
+def test_unreadable_images_are_left_out_and_listed_only_when_asked(slices, small, tmp_path, capsys):
+    shutil.copytree(slices, tmp_path / "damaged")
+    broken = tmp_path / "damaged" / "head_ct" / "head_ct" / "005.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    assert train_ich(*small, "--data-path", tmp_path / "damaged") == 2
+    assert "005.png" in capsys.readouterr().err
+    assert train_ich(*small, "--data-path", tmp_path / "damaged", "--skip-bad-images", "--overwrite") == 0
+    found = results(tmp_path / "run")["data"]
+    assert found["images"] == 23 and len(found["skipped"]) == 1 and "005.png" in found["skipped"][0]
+
+
+def test_a_folder_with_something_in_it_is_refused_and_overwritten_only_when_asked(small, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    assert train_ich(*small) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert train_ich(*small, "--overwrite") == 0
+    assert (tmp_path / "run" / "thesis.txt").exists()
+
+
+def test_resuming_with_other_arguments_is_refused_and_says_which(small, capsys):
+    train_ich(*small)
+    assert train_ich(*small, "--resume", "--lr", 0.5) == 2
+    assert "lr was None, now 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, message", [
+    (["--folds", 13], "at least 13 groups"),
+    (["--model", "resnet50"], "holds weights of BasicBlock-1-1-1-1, --model asks for resnet50"),
+    (["--data-path", "nowhere"], "nowhere: no such folder"),
+    (["--weights", "nowhere.npz"], "nowhere.npz"),
+    (["--weights", EXAMPLES / "train_ich.py"], "is not an .npz file"),
+    (["--recipe", "finetune", "--unfreeze-from", "layer9"], "no stage is named 'layer9'"),
+    (["--epochs", 0], "expected positive --epochs"),
+])
+def test_what_cannot_be_used_is_refused_in_one_line(small, change, message, capsys):
+    assert train_ich(*small, *change) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(small, tmp_path, monkeypatch, capsys):
+    from tinyresnet import weights as weights_module
+    write = weights_module.np.lib.format.write_array
+
+    def full(file, array, **options):
+        if array.size > 1000:
+            raise OSError(28, "No space left on device")
+        write(file, array, **options)
+
+    monkeypatch.setattr(weights_module.np.lib.format, "write_array", full)
+    assert train_ich(*small) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and ".npz" in error
+    assert not list((tmp_path / "run").rglob("*.part*")) and not (tmp_path / "run" / "backbone.npz").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--resume"], "--resume needs --output-dir"),
+    (["--data-path", "x"], "--data-path needs --weights"),
+    (["--weights", "x"], "need --data-path"),
+    (["--epoch"], "expected one argument"),
+])
+def test_the_command_line_says_what_is_missing(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train_ich(*arguments)
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_help_is_one_page(capsys):
+    with pytest.raises(SystemExit):
+        train_ich("--help")
+    page = capsys.readouterr().out
+    assert len(page.splitlines()) < 70 and "--unfreeze-from" in page and "not for diagnosis" in page
+
+
+def test_classify_image_prints_five_classes_with_probabilities(weights, slices, capsys):
+    image = slices / "head_ct" / "head_ct" / "000.png"
+    assert example("classify_image").main([str(image), "--weights", str(weights)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all("%" in line for line in lines)
+
+
+def test_classify_image_refuses_what_is_no_image_in_one_line(weights, capsys):
+    assert example("classify_image").main([str(EXAMPLES / "train_ich.py"), "--weights", str(weights)]) == 2
+    assert "train_ich.py: not an image" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""The loop learns, and goes on from a checkpoint to the same bits."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinyresnet import SGD, Adam, WeightsFileError, small_resnet
+from tinyresnet.layers import Linear
+from tinyresnet.optim import constant, cosine
+from tinyresnet.training import Samples, batches, evaluate, predict, train
+from tinyresnet.weights import read_arrays
+
+
+def bright_or_dark(n=24, seed=0):
+    """Images whose mean tells their class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    x = rng.standard_normal((n, 33, 40, 3)) + 2 * labels[:, None, None, None]
+    return Samples(x.astype(np.float32), labels)
+
+
+def fit(epochs, checkpoint=None, seed=0, samples=None):
+    model, rng = small_resnet(width=4), np.random.default_rng(seed)
+    noisy = (samples or bright_or_dark())._replace(
+        transform=lambda x, rng: x if rng is None else x + rng.standard_normal(x.shape, dtype=np.float32) / 10)
+    optimizer = Adam(model, 1e-2)
+    return model, train(model, optimizer, noisy, bright_or_dark(8, seed=1), epochs=epochs, batch_size=7, rng=rng,
+                        checkpoint=checkpoint, schedule=lambda step, steps: 1 / (1 + step))
+
+
+def test_training_learns_what_can_be_learned():
+    model, history = fit(8)
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert evaluate(model, bright_or_dark(16, seed=2), 8)[1] == 1
+
+
+def test_a_row_of_the_history_says_what_an_epoch_did():
+    _, history = fit(2)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert list(history[0]) == ["epoch", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"]
+    assert history[1]["lr"] == 1e-2 / 8  # the eighth of four batches an epoch
+
+
+def test_a_resumed_training_ends_in_the_same_bits(tmp_path):
+    straight, history = fit(5)
+    checkpoint = tmp_path / "checkpoint.npz"
+
+    class Cut(Exception):
+        pass
+
+    def cut(x, rng):
+        cut.calls += 1
+        if cut.calls > 14:  # in a later epoch
+            raise Cut
+        return x if rng is None else x + rng.standard_normal(x.shape, dtype=np.float32) / 10
+
+    cut.calls = 0
+    model, rng = small_resnet(width=4), np.random.default_rng(0)
+    with pytest.raises(Cut):
+        train(model, Adam(model, 1e-2), bright_or_dark()._replace(transform=cut), bright_or_dark(8, seed=1), epochs=5,
+              batch_size=7, rng=rng, checkpoint=checkpoint, schedule=lambda step, steps: 1 / (1 + step))
+    done = len(read_arrays(checkpoint)[1]["history"])
+    assert 0 < done < 5
+    resumed, resumed_history = fit(5, checkpoint, seed=99)  # another generator: its state comes from the checkpoint
+    assert resumed_history == history
+    for name, array in straight.state_dict().items():
+        np.testing.assert_array_equal(resumed.state_dict()[name], array, err_msg=name)
+
+
+def test_a_finished_checkpoint_trains_no_further(tmp_path):
+    first, _ = fit(2, tmp_path / "checkpoint.npz")
+    second, history = fit(2, tmp_path / "checkpoint.npz")
+    assert len(history) == 2
+    np.testing.assert_array_equal(first.fc.weight, second.fc.weight)
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
+    fit(1, tmp_path / "checkpoint.npz")
+    model = Linear(3, 2)
+    samples = Samples(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]))
+    with pytest.raises(WeightsFileError, match="checkpoint.npz: not a checkpoint of this training"):
+        train(model, SGD(model, 0.1), samples, epochs=2, batch_size=2, rng=np.random.default_rng(0),
+              checkpoint=tmp_path / "checkpoint.npz")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_at_once():
+    model = Linear(3, 2)
+    samples = Samples(np.full((4, 3), np.inf, np.float32), np.array([0, 1, 0, 1]))
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="epoch 1: try a smaller learning rate"):
+        train(model, SGD(model, 0.1), samples, epochs=2, batch_size=2, rng=np.random.default_rng(0))
+
+
+def test_every_sample_comes_once_an_epoch_and_blocks_stay_together():
+    samples = Samples(np.arange(12.0), np.arange(12), block=2)
+    got = [labels for _, labels in batches(samples, 4, np.random.default_rng(0))]
+    assert sorted(np.concatenate(got)) == list(range(12))
+    assert all(set(labels // 2 * 2) <= set(labels) and set(labels // 2 * 2 + 1) <= set(labels) for labels in got)
+    assert np.concatenate(got).tolist() != list(range(12))
+
+
+def test_predictions_are_probabilities_and_do_not_depend_on_the_batch():
+    model, samples = small_resnet(width=4), bright_or_dark(9)
+    p = predict(model, samples, 4)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)  # float32 rounding
+    np.testing.assert_allclose(predict(model, samples, 9), p, rtol=1e-5)  # float32 rounding, tiles cut elsewhere
+
+
+@pytest.mark.parametrize("step, factor", [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0)])
+def test_cosine_rises_over_the_warmup_and_falls_to_zero(step, factor):
+    assert math.isclose(cosine(step, 100, warmup=0.1), factor, abs_tol=1e-12)
+
+
+def test_constant_stays():
+    assert constant(0, 10) == constant(9, 10) == 1
+
+
+def test_the_longest_prefix_gives_the_learning_rate_factor():
+    model = small_resnet(width=4)
+    adam = Adam(model, lr_factors={"layer1": 2, "layer1.0.conv1": 3, "fc": 10})
+    assert [adam.lr_factor(name) for name in ("layer1.0.conv1.weight", "layer1.0.bn1.bias", "fc.weight", "conv1.weight")
+            ] == [3, 2, 10, 1]
+
+
+def test_a_head_with_factor_ten_moves_ten_times_as_far_in_one_step():
+    moved = []
+    for factor in (1, 10):
+        model = Linear(3, 2)
+        before = model.weight.copy()
+        optimizer = SGD(model, 0.1, lr_factors={"weight": factor})
+        model.forward(np.ones((1, 3), np.float32))
+        model.backward(np.ones((1, 2), np.float32))
+        optimizer.step()
+        moved.append(before - model.weight)
+    np.testing.assert_allclose(moved[1], 10 * moved[0], rtol=1e-5)  # float32 rounding
+
+
+def test_frozen_parameters_are_not_decayed():
+    model = small_resnet(width=4)
+    model.freeze("layer1")
+    before = model.layer1[0].conv1.weight.copy()
+    model.backward(model.forward(bright_or_dark(2).inputs))
+    Adam(model, 0.1, weight_decay=0.5).step()
+    np.testing.assert_array_equal(model.layer1[0].conv1.weight, before)
