@@ -29,13 +29,12 @@ from tinyresnet.ich.dataset import crop_to_head, load_dataset, read_images
 from tinyresnet.ich.experiment import Fold, Slices, cross_validation, measure, run
 from tinyresnet.ich.recipes import Features, Finetune, Recipe, Scratch, Settings
 from tinyresnet.ich.report import DISCLAIMER, table, versions, write_figures, write_json, write_tables
-from tinyresnet.ich.twins import PREPROCESSING, make_twins, read_twins
-from tinyresnet.training import Samples
+from tinyresnet.ich.twins import PREPROCESSING, make_twins
 
 PHANTOM_PATIENTS = 640, 120  # that learn, and that test
 NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given
-    "scratch": Settings(epochs=12, batch_size=16, lr=4e-3, weight_decay=1e-4),
+    "scratch": Settings(epochs=12, batch_size=16, lr=4e-3, weight_decay=0.0),
     "features": Settings(epochs=30, batch_size=16, lr=1e-3, weight_decay=0.0),
     "finetune": Settings(epochs=10, batch_size=16, lr=1e-4, weight_decay=0.0),
 }
@@ -142,8 +141,7 @@ def phantoms(args: argparse.Namespace) -> tuple[Slices, Recipe, list[Fold], dict
         return model
 
     settings = settings_of(args, "scratch")
-    recipe = Scratch(new_backbone, lambda rows: Samples(twins.images[rows], twins.labels[rows], read_twins, block=2),
-                     settings)
+    recipe = Scratch(new_backbone, twins.images, twins.labels, settings)
     plan = [Fold("grouped", 0, 0, np.flatnonzero(twins.groups < learn), np.flatnonzero(twins.groups >= learn))]
     facts = facts_of(args, slices, settings, "scratch", recipe.backbone, source="phantoms", synthetic=True)
     return slices, recipe, plan, facts

@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_once():
 
 def test_every_sample_comes_once_an_epoch_and_blocks_stay_together():
     samples = Samples(np.arange(12.0), np.arange(12), block=2)
-    got = [labels for _, labels in batches(samples, 4, np.random.default_rng(0))]
+    got = [labels for _, labels in batches(samples, 5, np.random.default_rng(0))]
     assert sorted(np.concatenate(got)) == list(range(12))
     assert all(set(labels // 2 * 2) <= set(labels) and set(labels // 2 * 2 + 1) <= set(labels) for labels in got)
     assert np.concatenate(got).tolist() != list(range(12))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tinyresnet.gradcheck import numerical_gradient, relative_error
 from tinyresnet.ich.phantom import KINDS, make_phantom, window
-from tinyresnet.ich.twins import WINDOWS, make_twins, read_twins
+from tinyresnet.ich.twins import WINDOWS, make_twins, read_twins, twin_loss
 from tinyresnet.metrics import binary_measures
 
 BLEEDS = KINDS[1:]
@@ -96,3 +97,15 @@ def test_another_pair_is_changed_in_another_way():
 def test_no_patients_or_too_many_slices_are_refused(patients, slices):
     with pytest.raises(ValueError, match=f"1 to 4 slices, got {patients} with {slices}"):
         make_twins(patients, slices=slices)
+
+
+def test_the_gradient_of_the_twins_loss_is_its_derivative():
+    logits, labels = np.random.default_rng(0).standard_normal((6, 2)), np.arange(6) % 2
+    numerical = numerical_gradient(lambda: twin_loss(logits, labels)[0], logits)
+    assert relative_error(twin_loss(logits, labels)[1], numerical) < 1e-9  # the difference quotient's rounding
+
+
+def test_the_twins_loss_asks_each_slice_and_each_pair():
+    logits, labels = np.array([[0.0, 0], [0, 3]]), np.array([0, 1])
+    each = (np.log(2) + np.log1p(np.exp(-3.0))) / 2
+    assert twin_loss(logits, labels)[0] == pytest.approx((each + np.log1p(np.exp(-3.0))) / 2, rel=1e-12)  # rounding

@@ -24,9 +24,12 @@ from tinyresnet.optim import Optimizer, constant
 from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 
+Loss = Callable[[Array, Array], tuple[float, Array]]  # of logits and labels: the loss and dlogits
+
+
 class Samples(NamedTuple):
     """Inputs with their labels. `transform(x, rng)` turns a batch of inputs into what the network reads; training
-    passes a generator, so that it can augment, evaluation passes None. So many rows of a `block` meet in one batch.
+    passes a generator, so that it can augment, evaluation passes None. Rows come in blocks that no batch divides.
 
     Shapes: inputs (n, ...), labels (n,) int64; n a multiple of block.
     """
@@ -41,14 +44,16 @@ def batches(samples: Samples, batch_size: int, rng: np.random.Generator) -> Iter
     """Every sample once, in random order, blocks of neighbours together."""
     blocks = np.arange(len(samples.labels)).reshape(-1, samples.block)  # (n / block, block)
     order = rng.permutation(blocks).ravel()
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    step = max(samples.block, batch_size // samples.block * samples.block)
+    for start in range(0, len(order), step):
+        rows = order[start : start + step]
         yield samples.transform(samples.inputs[rows], rng), samples.labels[rows]
 
 
 def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Samples | None = None, *, epochs: int,
           batch_size: int, rng: np.random.Generator, schedule: Callable[[int, int], float] = constant,
-          label_smoothing: float = 0.0, checkpoint: Path | None = None, description: str = "training") -> list[dict]:
+          loss_function: Loss = cross_entropy, checkpoint: Path | None = None,
+          description: str = "training") -> list[dict]:
     """Train for so many epochs; returns a row an epoch: epoch, lr, and loss and accuracy of both sets.
 
     With `checkpoint` the state is written there after every epoch; if the file exists, training goes on from it, to
@@ -66,7 +71,7 @@ def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Sam
             for x, labels in batches(train_set, batch_size, rng):
                 optimizer.lr = base_lr * schedule(optimizer.t, steps)
                 logits = model.forward(x)  # (N, classes)
-                loss, dlogits = cross_entropy(logits, labels, label_smoothing=label_smoothing)  # mean over the batch
+                loss, dlogits = loss_function(logits, labels)  # mean over the batch
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"the loss became {loss} in epoch {epoch}: try a smaller learning rate")
                 model.backward(dlogits)

@@ -19,7 +19,9 @@ import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
+from tinyresnet.ich.twins import read_twins, twin_loss
 from tinyresnet.layers import BatchNorm2d, Layer, Linear
+from tinyresnet.loss import cross_entropy
 from tinyresnet.optim import Adam, cosine
 from tinyresnet.resnet import ResNet
 from tinyresnet.training import Samples, predict, train
@@ -49,6 +51,7 @@ class Recipe:
 
     at: Sequence[str] = ("layer4",)
     lr_factors: dict[str, float] = {}
+    loss_function = staticmethod(cross_entropy)
 
     def __init__(self, backbone: ResNet, settings: Settings):
         self.backbone, self.settings = backbone, settings
@@ -69,7 +72,8 @@ class Recipe:
         optimizer = Adam(model, lr, weight_decay=weight_decay, lr_factors=self.lr_factors)
         valid_set = samples(valid_rows) if len(valid_rows) else None
         history = train(model, optimizer, samples(train_rows), valid_set, epochs=epochs, batch_size=batch_size, rng=rng,
-                        schedule=partial(cosine, warmup=0.1), checkpoint=checkpoint, description=description)
+                        schedule=partial(cosine, warmup=0.1), loss_function=self.loss_function,
+                        checkpoint=checkpoint, description=description)
         probabilities = predict(model, valid_set, BATCH)[:, 1] if valid_set else np.empty(0)
         model.eval()
         return Fit(probabilities, history)
@@ -136,17 +140,19 @@ class Finetune(Recipe):
 
 
 class Scratch(Recipe):
-    """A network from random weights, on images that are prepared, and in training augmented, as they are read."""
+    """A network from random weights, on twins, of which a batch always holds both."""
 
-    def __init__(self, new_backbone: Callable[[np.random.Generator], ResNet], samples: Callable[[Array], Samples],
+    loss_function = staticmethod(twin_loss)
+
+    def __init__(self, new_backbone: Callable[[np.random.Generator], ResNet], images: Array, labels: Array,
                  settings: Settings):
         super().__init__(new_backbone(np.random.default_rng(0)), settings)
-        self.new_backbone, self.samples = new_backbone, samples
+        self.new_backbone, self.images, self.labels = new_backbone, images, labels
         self.at = [name for name, _ in self.backbone.children() if name.startswith("layer")][-1:]
 
     def begin(self, train_rows, rng):
         self.backbone = self.new_backbone(rng)
-        return self.backbone, self.samples
+        return self.backbone, lambda rows: Samples(self.images[rows], self.labels[rows], read_twins, block=2)
 
 
 def in_batches(function: Callable[[Array], Array], x: Array, description: str) -> Array:

@@ -1,8 +1,8 @@
 """A data set of phantoms in which every patient is seen twice: before the bleed, and after it.
 
 Two heads differ in a thousand ways and a small bleed is one more. In twins it is the only difference, so a batch that
-holds both shows a network what to look for, which takes a fifth of the examples. Patients, not slices, are divided into
-training and test; the bleeds are as small and as faint as they come.
+holds both shows a network what to look for, and it can be asked which of the two bleeds. Patients, not slices, are
+divided into training and test, where each slice is judged alone; the bleeds are as small and as faint as they come.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy import ndarray as Array
 
 from tinyresnet.ich.phantom import KINDS, make_phantom, visible_levels, window
 from tinyresnet.images import Preprocessing, augment, preprocess
+from tinyresnet.loss import cross_entropy
 
 WINDOWS = ((80, 40), (40, 40), (254, 100))  # width, level in HU, a channel each: brain, stroke, subdural
 PREPROCESSING = Preprocessing(mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # about zero mean and unit variance
@@ -67,3 +68,18 @@ def read_twins(images: Array, rng: np.random.Generator | None) -> Array:
         images = np.stack([augment(image, np.random.default_rng(seed), scale=(0.9, 1.1), brightness=0)
                            for image, seed in zip(images, seeds)])
     return np.stack([preprocess(image, PREPROCESSING) for image in images])
+
+
+def twin_loss(logits: Array, labels: Array) -> tuple[float, Array]:
+    """Mean of two cross-entropies: does this slice bleed, and which of the two twins does?
+
+    The second compares the evidence z = logit(bleed) - logit(normal) within each pair: softmax over (z normal twin,
+    z bleeding twin), of which the second is true. It does not care how bright or how old the head is.
+
+    Shapes: logits (2 pairs, 2), labels (2 pairs,) = 0, 1, 0, 1, ...; returns the loss and dlogits.
+    """
+    loss, dlogits = cross_entropy(logits, labels)
+    z = logits[:, 1] - logits[:, 0]
+    pair_loss, dz = cross_entropy(z.reshape(-1, 2), labels.reshape(-1, 2)[:, 1])  # (pairs, 2)
+    dlogits += dz.reshape(-1, 1) * np.array([-1, 1], dtype=dz.dtype)
+    return (loss + pair_loss) / 2, dlogits / 2
