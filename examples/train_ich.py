@@ -110,7 +110,7 @@ def experiment(args: argparse.Namespace, directory: Path, begin: float) -> None:
     """Data, recipe, folds, numbers, figures, in this order."""
     slices, recipe, plan, facts = phantoms(args) if args.data_path is None else real_slices(args)
     synthetic = facts["data"]["synthetic"]
-    print(f"recipe {facts['protocol']['recipe']!r}, {len(plan)} folds, results in {directory}", flush=True)
+    print(f"recipe {facts['protocol']['recipe']!r}, {len(plan)} to fit, results in {directory}", flush=True)
     outcomes = run(recipe, plan, len(slices.labels), directory, args.seed)
     recipe.save(directory, slices.classes)
     metrics = measure(slices, outcomes)

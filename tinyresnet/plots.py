@@ -8,6 +8,7 @@ global list and looks for a screen, and here is neither a list to empty nor a sc
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def _tidy(axes: Axes) -> None:
 
 def _save(figure: Figure, path: str | Path, note: str) -> None:
     if note:
-        figure.supxlabel(note, fontsize=10, color=GREY, style="italic")
+        letters = int(13 * figure.get_figwidth())  # about as many of this size fit into an inch
+        figure.supxlabel(textwrap.fill(note, letters), fontsize=10, color=GREY, style="italic")
     with replacing(path) as beside:
         figure.savefig(beside)

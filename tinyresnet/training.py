@@ -76,7 +76,7 @@ def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Sam
                     raise FloatingPointError(f"the loss became {loss} in epoch {epoch}: try a smaller learning rate")
                 model.backward(dlogits)
                 optimizer.step()
-                total_loss += loss * len(labels)
+                total_loss += cross_entropy(logits, labels)[0] * len(labels)  # what validation reports, too
                 correct += int((logits.argmax(axis=1) == labels).sum())
                 progress.set_postfix(epoch=f"{epoch}/{epochs}", loss=f"{loss:.3f}", refresh=False)
                 progress.update(len(labels))

@@ -24,7 +24,7 @@ from tinyresnet.layers import BatchNorm2d, Layer, Linear
 from tinyresnet.loss import cross_entropy
 from tinyresnet.optim import Adam, cosine
 from tinyresnet.resnet import ResNet
-from tinyresnet.training import Samples, predict, train
+from tinyresnet.training import Loss, Samples, predict, train
 from tinyresnet.weights import save_weights, write_arrays
 
 BATCH = 16  # images at a time where nothing is learned
@@ -51,10 +51,10 @@ class Recipe:
 
     at: Sequence[str] = ("layer4",)
     lr_factors: dict[str, float] = {}
-    loss_function = staticmethod(cross_entropy)
 
     def __init__(self, backbone: ResNet, settings: Settings):
         self.backbone, self.settings = backbone, settings
+        self.loss_function: Loss = cross_entropy
 
     def begin(self, train_rows: Array, rng: np.random.Generator) -> tuple[Layer, Callable[[Array], Samples]]:
         """An untrained model, and the function that gives the samples of some rows."""
@@ -142,12 +142,11 @@ class Finetune(Recipe):
 class Scratch(Recipe):
     """A network from random weights, on twins, of which a batch always holds both."""
 
-    loss_function = staticmethod(twin_loss)
-
     def __init__(self, new_backbone: Callable[[np.random.Generator], ResNet], images: Array, labels: Array,
                  settings: Settings):
         super().__init__(new_backbone(np.random.default_rng(0)), settings)
         self.new_backbone, self.images, self.labels = new_backbone, images, labels
+        self.loss_function = twin_loss
         self.at = [name for name, _ in self.backbone.children() if name.startswith("layer")][-1:]
 
     def begin(self, train_rows, rng):

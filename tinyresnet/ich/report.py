@@ -53,10 +53,10 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
         curves[split] = (slices.labels[rows], probabilities[0])
     labels, first = curves[splits[0]]
     repeats = max(fold.repeat for fold, _ in outcomes) + 1
-    which = f"{splits[0]} folds, repeat 1 of {repeats}. {note}" if repeats > 1 else note
+    which = f"{splits[0].capitalize()} folds, repeat 1 of {repeats}. {note}" if repeats > 1 else note
     plot_confusion_matrix(confusion_matrix(labels, first >= 0.5), directory / "confusion_matrix.png",
                           classes=slices.classes, note=which)
-    plot_roc(curves, directory / "roc.png", note=f"repeat 1 of {repeats}. {note}" if repeats > 1 else note)
+    plot_roc(curves, directory / "roc.png", note=f"Repeat 1 of {repeats}. {note}" if repeats > 1 else note)
 
 
 def table(metrics: dict[str, dict]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
+from tqdm import tqdm
 
 from tinyresnet.ich.phantom import KINDS, make_phantom, visible_levels, window
 from tinyresnet.images import Preprocessing, augment, preprocess
@@ -41,7 +42,7 @@ def make_twins(patients: int, *, slices: int = 2, size: int = 80, seed: int = 0)
     if patients < 1 or not 1 <= slices <= 4:
         raise ValueError(f"expected at least 1 patient with 1 to 4 slices, got {patients} with {slices}")
     images, facts = [], []
-    for patient in range(patients):
+    for patient in tqdm(range(patients), desc="drawing phantoms", leave=False, disable=None):
         kind, rng = KINDS[1 + patient % 5], np.random.default_rng([seed, patient])
         levels: tuple[int, ...] = ()
         while len(levels) < slices:
