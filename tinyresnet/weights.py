@@ -160,7 +160,8 @@ def read_npz(file: BinaryIO) -> tuple[dict[str, Array], dict]:
         if name.endswith(".npy"):
             arrays[name.removesuffix(".npy")] = parse_npy(read_entry(file, entries, name), name)
         elif name != FACTS:
-            raise ValueError(f"expected .npy arrays and {FACTS}, found {name!r}")
+            raise ValueError(f"expected .npy arrays and {FACTS}, found {name!r}; if these are weights of another "
+                             "library, convert them: python -m weights_converter convert IN OUT.npz")
     facts = parse_facts(read_entry(file, entries, FACTS).tobytes()) if FACTS in entries else {}
     return arrays, facts
 
