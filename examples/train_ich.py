@@ -222,7 +222,7 @@ def prepare_folder(args: argparse.Namespace) -> Path:
     elif directory.is_dir() and any(directory.iterdir()):
         if not args.overwrite:
             raise ValueError(f"{directory} is not empty: go on with its run by --resume, or replace it by --overwrite")
-        for leftover in (directory / "checkpoint.npz", *(directory / "folds").glob("*.json")):
+        for leftover in (directory / "checkpoint.npz", *(directory / "folds").glob("*")):
             leftover.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "args.json", {"args": given, "versions": versions()})

@@ -251,3 +251,10 @@ def test_a_sequential_takes_names_and_numbers():
 def test_about_twenty_names_are_public_and_all_of_them_exist():
     assert 15 <= len(tinyresnet.__all__) <= 25
     assert all(hasattr(tinyresnet, name) for name in tinyresnet.__all__)
+
+
+@pytest.mark.parametrize("layer", [Conv2d(3, 4, 3), MaxPool2d(3, 2)], ids=repr)
+def test_a_gradient_of_another_shape_is_refused_before_a_kernel_reads_past_its_end(layer):
+    layer.forward(np.ones((2, 10, 10, 3), np.float32))
+    with pytest.raises(ValueError, match="expected dy of shape"):
+        layer.backward(np.ones((4000, 8, 8, 4), np.float32))

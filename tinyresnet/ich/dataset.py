@@ -249,7 +249,7 @@ def read_images(dataset: Dataset, *, skip_bad: bool = False,
             keep.append(i)
         except ImageFileError as error:
             if not skip_bad:
-                raise ImageFileError(f"{error}; to leave out what cannot be read, pass --skip-bad") from error
+                raise ImageFileError(f"{error}; to leave out what cannot be read, pass --skip-bad-images") from error
             skipped.append((path, str(error)))
     read = replace(dataset.subset(np.array(keep, dtype=np.int64)), skipped=skipped)
     _check_both_classes(read.labels, read.classes, read.source)

@@ -66,18 +66,19 @@ def run(recipe: Recipe, plan: Sequence[Fold], n: int, directory: Path, seed: int
     Writes backbone.npz and head.npz to the directory, and while it runs folds/ and checkpoint.npz.
     """
     (directory / "folds").mkdir(exist_ok=True)
-    checkpoint = directory / "checkpoint.npz"
     final = plan[0] if len(plan) == 1 else Fold("final", 0, 0, np.arange(n), np.arange(0))
     outcomes = []
     for number, fold in enumerate(tqdm([f for f in plan if f is not final], desc="folds", leave=False, disable=None)):
         kept = directory / "folds" / f"{fold.split}-{fold.repeat}-{fold.fold}.json"
+        checkpoint = kept.with_suffix(".npz")  # its own: another fold's has seen the images that this one tests
         if not kept.exists():
             fit = recipe.fit(fold.train_rows, fold.valid_rows, rng_of(fold, seed), checkpoint=checkpoint,
                              description=f"fold {number + 1} of {len(plan)}")
             keep(kept, fit)
-            checkpoint.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         outcomes.append(Outcome(fold, recall(kept)))
-    fit = recipe.fit(final.train_rows, final.valid_rows, rng_of(final, seed), checkpoint=checkpoint)
+    fit = recipe.fit(final.train_rows, final.valid_rows, rng_of(final, seed),
+                     checkpoint=directory / "checkpoint.npz")
     return outcomes if len(plan) > 1 else [Outcome(final, fit)]
 
 

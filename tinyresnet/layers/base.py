@@ -190,6 +190,12 @@ class Identity(Layer):
         return dy
 
 
+def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise ValueError unless dy has the shape and dtype of the y that forward returned."""
+    if np.shape(dy) != shape or dy.dtype != dtype:
+        raise ValueError(f"expected dy of shape {shape} and dtype {dtype}, like y, got {np.shape(dy)} of {dy.dtype}")
+
+
 def check_images(x: Array, channels: int, dtype: np.dtype) -> None:
     """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype."""
     if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[3] != channels or x.size == 0:

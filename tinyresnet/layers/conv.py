@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.kernels import conv_backward_input, conv_backward_weight, conv_forward, out_size
-from tinyresnet.layers.base import Layer, check_images
+from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
 class Conv2d(Layer):
@@ -53,6 +53,7 @@ class Conv2d(Layer):
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
         K, _, _, O = self.weight.shape
+        check_gradient(dy, self.output_shape(x.shape), x.dtype)
         if not self.frozen:
             # dweight = cols.T @ dy, with dy (N*P*Q, O)
             self.grads["weight"] = conv_backward_weight(x, dy, K, self.stride, self.padding)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.kernels import maxpool, maxpool_backward, pool_size
-from tinyresnet.layers.base import Layer, check_images
+from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
 class MaxPool2d(Layer):
@@ -35,6 +35,7 @@ class MaxPool2d(Layer):
 
     def backward(self, dy: Array) -> Array:
         winner, shape = self.saved()
+        check_gradient(dy, winner.shape, dy.dtype)
         return maxpool_backward(dy, winner, shape, self.kernel_size, self.stride, self.padding)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
