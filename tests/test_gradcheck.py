@@ -9,6 +9,9 @@ from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Linear, MaxPool2d, 
 from tinyresnet.resnet import BasicBlock, small_resnet
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 

@@ -38,8 +38,7 @@ PARAMS, STATISTICS = ("weight", "bias"), ("running_mean", "running_var")
 
 def numerical_gradient(loss: Callable[[], float], x: Array, h: float = H) -> Array:
     """dloss/dx by central differences, one element after the other; x is changed in place and restored."""
-    if x.dtype != np.float64:
-        raise ValueError(f"numerical gradients need float64, got {x.dtype}")
+    require_float64(x)
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         gradient[index] = (moved(loss, x, index, h) - moved(loss, x, index, -h)) / (2 * h)
@@ -55,6 +54,11 @@ def moved(loss: Callable[[], float], x: Array, index: tuple[int, ...], step: flo
     return value
 
 
+def require_float64(x: Array) -> None:
+    if x.dtype != np.float64:
+        raise ValueError(f"numerical gradients need float64, got {x.dtype}")
+
+
 def gradient_errors(layer: Any, x: Array, dy: Array | None = None, *, suspects: Iterable[tuple[str, Any]] = (),
                     once: bool = True) -> Errors:
     """Relative error of dx and of every parameter's gradient, each over all its elements; printed, it is the report.
@@ -66,6 +70,7 @@ def gradient_errors(layer: Any, x: Array, dy: Array | None = None, *, suspects: 
     Raises GradientError if an argument is changed, a second run gives other gradients, or one is missing; ValueError
     if the check would prove nothing: float32, a gradient of zero, an x on the kinks.
     """
+    require_float64(x)
     forward, where = fixed_forward(layer), description(layer, x)
     state = {name: array.copy() for name, array in arrays(layer).items()}
     dy = np.random.default_rng(1).standard_normal(forward(x.copy()).shape) if dy is None else dy
@@ -244,7 +249,7 @@ def parts(layer: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def slots(layer: Any) -> Iterator[tuple[str, Any, str]]:
     """Full name, part and attribute of every parameter and running statistic."""
     for path, part in parts(layer):
-        for key in (*getattr(part, "param_names", PARAMS), *getattr(part, "buffer_names", STATISTICS)):
+        for key in (*(getattr(part, "param_names", ()) or PARAMS), *(getattr(part, "buffer_names", ()) or STATISTICS)):
             if isinstance(getattr(part, key, None), np.ndarray):
                 yield f"{path}.{key}" if path else key, part, key
 
@@ -281,7 +286,7 @@ def prepared(layer: Any, seed: int = 7) -> Any:
 def description(layer: Any, x: Array) -> str:
     """What was checked, as a report names it."""
     own = type(layer).__repr__ is not object.__repr__
-    mode = "frozen" if layer.frozen else "training" if layer.training else "eval"
+    mode = "frozen" if getattr(layer, "frozen", False) else "training" if layer.training else "eval"
     return f"{layer if own else type(layer).__name__}, {mode}, x {x.shape}"
 
 

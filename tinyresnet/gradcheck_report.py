@@ -94,6 +94,10 @@ def same(a: Array, b: Array) -> bool:
     return a.shape == b.shape and bool(np.linalg.norm(a - b) <= 1e-8 * (np.linalg.norm(a) + np.linalg.norm(b)))
 
 
+def same_with_nan(a: Array, b: Array) -> bool:
+    return np.array_equal(np.isnan(a), np.isnan(b)) and same(np.nan_to_num(a), np.nan_to_num(b))
+
+
 def describe_array(name: str, yours: Array | None, right: Array, where: str, source: str,
                    known: Sequence[tuple[str, Outcome]], hints: bool) -> str:
     """The paragraph about one array: facts, then, if hints are wanted, the cause."""
@@ -103,7 +107,7 @@ def describe_array(name: str, yours: Array | None, right: Array, where: str, sou
     if not hints:
         return facts
     titles = [title for title, theirs in known
-              if name in theirs and same(yours, theirs[name]) and not same(theirs[name], right)]
+              if name in theirs and same_with_nan(yours, theirs[name]) and not same(theirs[name], right)]
     if titles:
         exactly = " and with ".join(f'"{title}"' for title in titles)
         return f"{facts}\n  exactly what you get with {exactly}: see docs/gradient-checks.md"
