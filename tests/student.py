@@ -117,7 +117,7 @@ class Grades:
                 yield f"{task:24}{self.earned(task):3} of {self.points[task]}   {verdict}"
         absent = [task for task, verdict in self.verdicts.items() if verdict == "not in the file"]
         if absent:
-            yield f"not in the file: {', '.join(absent)}"
+            yield f"{len(absent)} other tasks are not in the file"
         earned, possible = self.total()
         yield f"{earned} of {possible} points"
 
