@@ -7,11 +7,12 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from kit import SUBJECTS, one_thread
+from kit import SUBJECTS
 from student import SECONDS, Grades, Student
 
 from tinyresnet import pytest_options
 from tinyresnet.gradcheck import GradientError
+from tinyresnet.gradcheck_command import one_thread
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STUDENT, GRADES = pytest.StashKey(), pytest.StashKey()

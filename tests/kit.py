@@ -13,7 +13,6 @@ import tinyresnet.resnet
 from tinyresnet import SGD, Adam, cross_entropy, softmax
 from tinyresnet.gradcheck import GradientError, arrays, check, compare, copy_arrays, parts, prepared
 from tinyresnet.kernels.im2col import col2im, im2col
-from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Layer, Linear, MaxPool2d, ReLU
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
 from weights_converter.conversion import in_our_layout
@@ -131,18 +130,3 @@ def inside_the_library(name, subject):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tinyresnet.resnet, name, with_the_rest_of_layer(name, subject))
         yield
-
-
-@contextmanager
-def one_thread():
-    """The arrays of a check are tiny: to wake a second thread takes ten times as long as the work it would share."""
-    if KERNELS == "reference":
-        yield
-        return
-    import numba
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 import zoo
-from kit import SUBJECTS, one_thread
+from kit import SUBJECTS
+
+from tinyresnet.gradcheck_command import one_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASKS = Path(__file__).parent / "tasks"

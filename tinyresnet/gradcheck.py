@@ -291,5 +291,7 @@ def description(layer: Any, x: Array) -> str:
 
 
 if __name__ == "__main__":
-    from tinyresnet.gradcheck_figures import main
-    main()
+    import sys
+
+    from tinyresnet.gradcheck_command import main
+    sys.exit(main())
