@@ -62,6 +62,7 @@ def pytest_collection_modifyitems(config, items):
     if not student and not asked:
         return
     chosen = [item for item in items if task_of(item)[0] in (asked or known)]
+    chosen.sort(key=lambda item: task_of(item)[0].endswith("-inside"))  # first alone, then inside blocks
     for item in chosen:
         grades.expect(*task_of(item))
     if student:
@@ -69,7 +70,7 @@ def pytest_collection_modifyitems(config, items):
         if asked and not chosen:
             raise pytest.UsageError(f"{student.path} has {', '.join(student.subjects)}, and nothing for {', '.join(asked)}")
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = sorted(chosen, key=lambda item: task_of(item)[0].endswith("-inside"))  # first alone
+    items[:] = chosen
     for item in items:
         task, points = task_of(item)
         item.user_properties += [("task", task), ("points", points)]  # --junitxml writes them

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyresnet.gradcheck import H
-from tinyresnet.gradcheck_command import STEPS, library_errors, main, one_thread, v_curve
+from tinyresnet.gradcheck_command import STEPS, main, one_thread, v_curve
 from tinyresnet.layers import BatchNorm2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,7 +61,3 @@ def test_the_number_of_threads_is_as_before():
     with one_thread():
         assert numba.get_num_threads() == 1
     assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
-
-
-def test_every_row_of_the_table_is_below_its_bound():
-    assert all(max(errors.values()) < bound for _, errors, bound in library_errors())

@@ -83,6 +83,13 @@ def test_there_are_thirty_to_forty_members_with_symptom_and_cause():
     assert 30 <= len(MEMBERS) <= 40 and all(member.symptom and member.cause for member in MEMBERS.values())
 
 
+@pytest.mark.parametrize("name", MEMBERS)
+def test_the_page_on_gradient_checks_tells_symptom_and_cause(name):
+    member, page = MEMBERS[name], Path(__file__).parents[1] / "docs" / "gradient-checks.md"
+    row = f"| `{member.replaces}` | {member.title} | {member.symptom} | {member.cause} |"
+    assert row in page.read_text()
+
+
 def table():
     """One row a member: X where a check fails, N where its report names the member, . where it passes."""
     for replaces, members in itertools.groupby(zoo.members(), lambda member: member.replaces):
