@@ -1,4 +1,4 @@
-"""What the tasks share: inputs, the library under its thirteen names, and checks that know the zoo.
+"""What the tasks share: inputs, the library under its fourteen names, and checks that know the zoo.
 
 Every check takes a class or function by its name, ours, a student's or one of the zoo's, and raises if it is wrong.
 """

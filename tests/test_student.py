@@ -50,6 +50,39 @@ class Linear:  # stands alone
         return dy @ self.weight.T
 '''
 
+CONV = '''
+import numpy as np
+
+class Conv2d:  # stands alone, without a matrix product over windows
+    def __init__(self, in_channels, out_channels, kernel_size, *, stride=1, padding=0, bias=False, rng=None):
+        self.training, self.frozen, self.grads = True, False, {}
+        self.K, self.stride, self.padding = kernel_size, stride, padding
+        self.weight = np.ones((kernel_size, kernel_size, in_channels, out_channels), np.float32)
+        self.bias = np.zeros(out_channels, np.float32) if bias else None
+
+    def views(self, x):
+        s, K = self.stride, self.K
+        P, Q = (x.shape[1] - K) // s + 1, (x.shape[2] - K) // s + 1
+        return [(u, v, x[:, u : u + P * s : s, v : v + Q * s : s]) for u in range(K) for v in range(K)]
+
+    def forward(self, x):
+        p = self.padding
+        x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        self.x = x if self.training else None
+        y = sum(view @ self.weight[u, v] for u, v, view in self.views(x))
+        return y if self.bias is None else y + self.bias
+
+    def backward(self, dy):
+        x, self.x, p = self.x, None, self.padding
+        dx, dweight = np.zeros_like(x), np.zeros_like(self.weight)
+        for (u, v, view), (_, _, dview) in zip(self.views(x), self.views(dx)):
+            dweight[u, v] = np.tensordot(view, dy, ((0, 1, 2), (0, 1, 2)))
+            dview += dy @ self.weight[u, v].T
+        if not self.frozen:
+            self.grads = {"weight": dweight} | ({} if self.bias is None else {"bias": dy.sum((0, 1, 2))})
+        return dx[:, p : dx.shape[1] - p, p : dx.shape[2] - p]
+'''
+
 SOFTMAX = '''
 import numpy as np
 
@@ -150,6 +183,13 @@ def test_an_exam_gives_the_facts_and_no_cause(tmp_path):
 def test_everything_right_ends_with_0(tmp_path):
     result = run(tmp_path, RELU + LINEAR)
     assert result.code == 0 and set(result.verdicts.values()) == {"right", "not in the file"}
+
+
+def test_a_convolution_that_stands_alone_is_right_alone_and_inside_blocks(tmp_path):
+    result = run(tmp_path, CONV)
+    assert result.code == 0, result.output
+    assert {task for task, verdict in result.verdicts.items() if verdict == "right"} == {
+        "conv-forward", "conv-backward", "conv-once", "conv-inside"}
 
 
 def test_one_task_alone_can_be_asked_for(tmp_path):
