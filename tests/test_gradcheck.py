@@ -133,8 +133,9 @@ def overwrites_dy(self, dy):
 
 
 def overwrites_x(self, x):
-    self.save(x > 0)
-    return np.maximum(x, 0, out=x)
+    y = ReLU.forward(self, x)
+    x[...] = y
+    return y
 
 
 @pytest.mark.parametrize("layer, argument", [(Patched(backward=overwrites_dy), "dy"), (Patched(forward=overwrites_x), "x")],

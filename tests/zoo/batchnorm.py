@@ -14,7 +14,7 @@ class Opened(BatchNorm2d):
     def backward(self, dy):
         if self.frozen:
             return super().backward(dy)
-        x_hat, var = self.saved()
+        *_, x_hat, var = self.saved()
         self.grads = {"weight": (dy * x_hat).sum((0, 1, 2)), "bias": dy.sum((0, 1, 2))}
         return self.dx(dy, x_hat, self.weight / np.sqrt(var + self.eps, dtype=dy.dtype))
 

@@ -61,17 +61,16 @@ class Sum(GlobalAvgPool):
         return super().forward(x) * (x.shape[1] * x.shape[2])
 
     def backward(self, dy):
-        ((N, H, W, C),) = self.saved()
-        self.save((N, H, W, C))
-        return super().backward(dy) * (H * W)
+        dx = super().backward(dy)
+        return dx * (dx.shape[1] * dx.shape[2])
 
 
 @wrong("GlobalAvgPool", "gradient not divided by the pixels", symptom="the backbone learns far faster than its head",
        cause="backward copies dy to every pixel; each had only one part of H*W in the mean")
 class NotDivided(GlobalAvgPool):
     def backward(self, dy):
-        ((N, H, W, C),) = self.saved()
-        return np.broadcast_to(dy[:, None, None, :], (N, H, W, C)).copy()
+        dx = super().backward(dy)
+        return dx * (dx.shape[1] * dx.shape[2])
 
 
 @wrong("Linear", "bias gradient averaged", symptom="the bias learns more slowly the larger the batch",
