@@ -207,6 +207,16 @@ def test_the_report_says_shape_extent_worst_element_and_the_known_mistake():
     assert len(lines) == 3
 
 
+def test_a_known_mistake_that_gives_other_numbers_is_not_named():
+    class TwiceThat(ForgetsGamma):
+        def backward(self, dy):
+            return super().backward(dy) * 2
+
+    errors = gradient_errors(prepared(ForgetsGamma(2)), normal(3, 4, 5, 2),
+                             suspects=[("twice", TwiceThat(2)), ("right", BatchNorm2d(2))])
+    assert "exactly" not in str(errors)
+
+
 def test_the_report_for_an_exam_has_the_facts_and_no_cause():
     with pytest.raises(GradientError) as error:
         check(prepared(ForgetsGamma(2)), normal(3, 4, 5, 2), suspects=[("gamma forgotten", ForgetsGamma(2))])

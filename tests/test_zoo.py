@@ -57,6 +57,10 @@ def verdicts(member):
     return {check: verdict(check, member) for check in checks() if member.replaces in signature(check)}
 
 
+def is_inside(check):
+    return any(mark.name == "task" and mark.args[0].endswith("-inside") for mark in getattr(check, "pytestmark", []))
+
+
 def signature(check):
     return check.__code__.co_varnames[:check.__code__.co_argcount]
 
@@ -65,8 +69,8 @@ MEMBERS = {f"{member.replaces}: {member.title}": member for member in zoo.member
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_a_wrong_implementation_is_caught(name):
-    assert any(verdicts(MEMBERS[name]).values())
+def test_a_wrong_implementation_is_caught_alone_before_a_block_is_built_around_it(name):
+    assert any(report for check, report in verdicts(MEMBERS[name]).items() if not is_inside(check))
 
 
 @pytest.mark.parametrize("name", [name for name, member in MEMBERS.items() if member.title not in NAMELESS])

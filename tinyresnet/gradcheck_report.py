@@ -106,8 +106,7 @@ def describe_array(name: str, yours: Array | None, right: Array, where: str, sou
     facts = describe_facts(name, yours, right, where, source)
     if not hints:
         return facts
-    titles = [title for title, theirs in known
-              if name in theirs and same_with_nan(yours, theirs[name]) and not same(theirs[name], right)]
+    titles = [title for title, theirs in known if name in theirs and same_with_nan(yours, theirs[name])]
     if titles:
         exactly = " and with ".join(f'"{title}"' for title in titles)
         return f"{facts}\n  exactly what you get with {exactly}: see docs/gradient-checks.md"
