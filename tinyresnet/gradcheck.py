@@ -285,9 +285,9 @@ def prepared(layer: Any, seed: int = 7) -> Any:
 
 def description(layer: Any, x: Array) -> str:
     """What was checked, as a report names it."""
-    own = type(layer).__repr__ is not object.__repr__
+    name = type(layer).__name__ if type(layer).__repr__ is object.__repr__ or len(repr(layer)) > 100 else repr(layer)
     mode = "frozen" if getattr(layer, "frozen", False) else "training" if layer.training else "eval"
-    return f"{layer if own else type(layer).__name__}, {mode}, x {x.shape}"
+    return f"{name}, {mode}, x {x.shape}"
 
 
 if __name__ == "__main__":

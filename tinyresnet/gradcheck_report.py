@@ -34,7 +34,9 @@ class Errors(dict[str, float]):
         self.describe, self.where = describe, where
 
     def text(self, bound: float = BOUND, hints: bool = True) -> str:
-        return "\n".join(self.describe(name, hints) for name, error in self.items() if not error < bound)
+        wrong = [name for name, error in self.items() if not error < bound]
+        more = [f"also wrong: {', '.join(wrong[3:])}"] if wrong[3:] else []
+        return "\n".join([self.describe(name, hints) for name in wrong[:3]] + more)
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {error:.1e}" for name, error in self.items())

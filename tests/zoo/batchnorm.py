@@ -7,16 +7,32 @@ from tinyresnet.layers import BatchNorm2d
 
 
 class Opened(BatchNorm2d):
-    """backward in training with its terms apart, so that each can be wrong alone."""
+    """Batch norm in training with its steps apart, so that each can be wrong alone."""
 
     axes: tuple = (0, 1, 2)
+
+    def forward(self, x):
+        if not self.training or self.frozen:
+            return super().forward(x)
+        M = x.size // x.shape[3]
+        if M == 1:
+            raise ValueError("one value a channel")
+        var = x.var(self.axes)
+        x_hat = (x - x.mean(self.axes)) / np.sqrt(var + self.eps)
+        self.save(x_hat, var)
+        self.update(x.mean((0, 1, 2)), x.var((0, 1, 2)), M / (M - 1), self.momentum)
+        return x_hat * self.weight + self.bias
+
+    def update(self, mean, var, unbiased, share):
+        self.running_mean = (1 - share) * self.running_mean + share * mean
+        self.running_var = (1 - share) * self.running_var + share * unbiased * var
 
     def backward(self, dy):
         if self.frozen:
             return super().backward(dy)
-        *_, x_hat, var = self.saved()
+        x_hat, var = self.saved()
         self.grads = {"weight": (dy * x_hat).sum((0, 1, 2)), "bias": dy.sum((0, 1, 2))}
-        return self.dx(dy, x_hat, self.weight / np.sqrt(var + self.eps, dtype=dy.dtype))
+        return self.dx(dy, x_hat, self.weight / np.sqrt(var + self.eps))
 
     def dx(self, dy, x_hat, scale):
         return (dy - dy.mean(self.axes) - x_hat * (dy * x_hat).mean(self.axes)) * scale
@@ -62,7 +78,7 @@ class UnbiasedVariance(Opened):
        cause="in training mean and variance depend on x, and the running ones are not even theirs")
 class EvalFormula(Opened):
     def dx(self, dy, x_hat, scale):
-        return dy * self._scale_and_shift()[0]
+        return dy * self.weight / np.sqrt(self.running_var + self.eps)
 
 
 @wrong("BatchNorm2d", "batch norm per pixel", symptom="the gradient check is content; all images must have one size",
@@ -70,35 +86,19 @@ class EvalFormula(Opened):
 class PerPixel(Opened):
     axes = (0,)
 
-    def forward(self, x):
-        y = super().forward(x)
-        if not self.training or self.frozen:
-            return y
-        var = x.var(axis=0)
-        x_hat = (x - x.mean(axis=0)) / np.sqrt(var + self.eps, dtype=x.dtype)
-        self.save(x_hat, var)
-        return x_hat * self.weight + self.bias
-
 
 @wrong("BatchNorm2d", "biased running variance", symptom="training is right, evaluation is off, most for small batches",
        cause="running_var takes the variance divided by M, not by M - 1")
-class BiasedRunningVariance(BatchNorm2d):
-    def _update_running(self, mean, unbiased_var):
-        super()._update_running(mean, self.biased(unbiased_var))
-
-    def forward(self, x):
-        M = x.size // x.shape[3]
-        self.biased = lambda var: var * ((M - 1) / M)
-        return super().forward(x)
+class BiasedRunningVariance(Opened):
+    def update(self, mean, var, unbiased, share):
+        super().update(mean, var, 1, share)
 
 
 @wrong("BatchNorm2d", "momentum convention swapped", symptom="running statistics are those of the last batch; evaluation "
        "jumps about", cause="momentum is the share of the new batch here and in PyTorch, of the old value elsewhere")
-class SwappedMomentum(BatchNorm2d):
-    def _update_running(self, mean, unbiased_var):
-        self.momentum = 1 - self.momentum
-        super()._update_running(mean, unbiased_var)
-        self.momentum = 1 - self.momentum
+class SwappedMomentum(Opened):
+    def update(self, mean, var, unbiased, share):
+        super().update(mean, var, unbiased, 1 - share)
 
 
 @wrong("BatchNorm2d", "batch norm left in training mode", symptom="the answer for an image depends on its neighbours in the "
@@ -115,9 +115,9 @@ class AlwaysTraining(BatchNorm2d):
 
 @wrong("BatchNorm2d", "frozen statistics still move", symptom="a frozen backbone drifts while the head learns",
        cause="frozen stops the gradients of gamma and beta but not the running averages")
-class FrozenMoves(BatchNorm2d):
+class FrozenMoves(Opened):
     def forward(self, x):
         y = super().forward(x)
         if self.frozen and self.training:
-            self._update_running(x.mean((0, 1, 2)), x.var((0, 1, 2), ddof=1))
+            self.update(x.mean((0, 1, 2)), x.var((0, 1, 2)), 1, self.momentum)
         return y

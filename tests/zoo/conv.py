@@ -13,7 +13,7 @@ class Unfused(Conv2d):
     """backward as the reference, its steps apart, so that each can be wrong alone."""
 
     def backward(self, dy):
-        (x,) = self.saved()
+        x, *_ = self.saved()
         K, _, C, O = self.weight.shape
         dy = dy.reshape(-1, O)  # (N*P*Q, O)
         if not self.frozen:
