@@ -241,7 +241,7 @@ def test_a_whole_network_with_a_wrong_layer_is_caught_and_the_nearest_gradient_i
     assert wrong[0] == "layer3.0.conv1.weight" and wrong[-1] == "dx"
     first, *_, last = str(errors).splitlines()
     assert first.startswith("layer3.0.conv1.weight is wrong along a random direction")
-    assert first.endswith("(ResNet, training, x (2, 33, 40, 3))")
+    assert first.endswith(", training, x (2, 33, 40, 3))")
     assert last.startswith("also wrong: ") and last.endswith(", dx")
 
 
