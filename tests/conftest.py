@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(config, items):
     skip_what_is_missing(items)
     student, grades, asked = config.stash[STUDENT], config.stash[GRADES], config.getoption("task")
     known = sorted({task for task, _ in map(task_of, items) if task})
+    for item in items:
+        item.user_properties += zip(("task", "points"), task_of(item)) if task_of(item)[0] else []  # for --junitxml
     for task in set(asked) - set(known):
         raise pytest.UsageError(f"no task is named {task!r}; there are {', '.join(known)}")
     if not student and not asked:
@@ -71,13 +73,10 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"{student.path} has {', '.join(student.subjects)}, and nothing for {', '.join(asked)}")
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
-    for item in items:
-        task, points = task_of(item)
-        item.user_properties += [("task", task), ("points", points)]  # --junitxml writes them
-        if student:
-            item.add_marker(pytest.mark.filterwarnings("ignore"))  # numbers are graded here, not warnings
-            if config.getoption("timeout") is None:
-                item.add_marker(pytest.mark.timeout(SECONDS))
+    for item in items if student else ():
+        item.add_marker(pytest.mark.filterwarnings("ignore"))  # numbers are graded here, not warnings
+        if config.getoption("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
 
 
 def skip_what_is_missing(items):
