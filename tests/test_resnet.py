@@ -5,7 +5,8 @@ import pytest
 
 import tinyresnet
 from tinyresnet import small_resnet
-from tinyresnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.images import Preprocessing
+from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, MaxPool2d, ReLU, Sequential
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
 
 
@@ -143,6 +144,14 @@ def test_backward_to_a_stage_returns_the_gradient_at_its_output():
     np.testing.assert_array_equal(model.backward(dlogits, to="layer3"), expected)
 
 
+def test_backward_to_a_stage_leaves_no_gradients_of_an_earlier_backward_before_it():
+    model = small_resnet(width=4)
+    model.backward(model.forward(images()))
+    model.backward(model.forward(images()), to="layer3")
+    names = [name for name, _ in model.named_grads()]
+    assert names == [name for name, _ in model.named_params() if name.startswith(("layer4.", "fc."))]
+
+
 def test_an_unknown_stage_is_refused_and_the_known_ones_are_listed():
     with pytest.raises(ValueError, match="no stage is named 'layer5'; there are conv1, bn1, .*layer4, avgpool, fc"):
         small_resnet(width=4).part(to="layer5")
@@ -207,6 +216,16 @@ def test_the_printed_table_ends_with_the_total_and_shows_each_block_once():
     assert sum("Bottleneck" in line for line in lines) == 16
 
 
+def test_the_printed_table_is_for_the_size_that_the_preprocessing_gives():
+    model = small_resnet(width=4)
+    model.preprocessing = Preprocessing((64, 96))
+    assert "for images of 64 x 96 pixels" in str(model) and "(N, 32, 48, 4)" in str(model)
+
+
+def test_a_network_is_named_in_one_line():
+    assert repr(tinyresnet.resnet18(7, width=4)) == "ResNet(resnet18, num_classes=7)"
+
+
 @pytest.mark.parametrize("size", [(224, 224), (97, 64)])
 @pytest.mark.parametrize("options", [{}, {"caffe_pool": True, "stride_in_1x1": True}])
 def test_predicted_shapes_are_the_shapes_of_forward(size, options):
@@ -253,8 +272,22 @@ def test_about_twenty_names_are_public_and_all_of_them_exist():
     assert all(hasattr(tinyresnet, name) for name in tinyresnet.__all__)
 
 
-@pytest.mark.parametrize("layer", [Conv2d(3, 4, 3), MaxPool2d(3, 2)], ids=repr)
-def test_a_gradient_of_another_shape_is_refused_before_a_kernel_reads_past_its_end(layer):
-    layer.forward(np.ones((2, 10, 10, 3), np.float32))
+EVERY_LAYER = [(Conv2d(3, 4, 3), (2, 9, 10, 3)), (MaxPool2d(3, 2), (2, 9, 10, 3)), (BatchNorm2d(3), (2, 9, 10, 3)),
+               (BatchNorm2d(3).freeze(), (2, 9, 10, 3)), (ReLU(), (2, 9, 10, 3)), (GlobalAvgPool(), (2, 9, 10, 3)),
+               (Linear(3, 2), (5, 3)), (BasicBlock(3, 4, stride=2), (2, 9, 10, 3))]
+
+
+@pytest.mark.parametrize("layer, shape", EVERY_LAYER, ids=str)
+@pytest.mark.parametrize("wrong", [lambda y: y[:1], lambda y: y[0], lambda y: y.astype(np.float64), lambda y: y.tolist(),
+                                   lambda y: np.ones((4000, *y.shape[1:]), y.dtype)],
+                         ids=["fewer", "one dimension less", "float64", "list", "more"])
+def test_a_gradient_unlike_the_output_is_refused(layer, shape, wrong):
+    y = layer.forward(np.ones(shape, np.float32))
     with pytest.raises(ValueError, match="expected dy of shape"):
-        layer.backward(np.ones((4000, 8, 8, 4), np.float32))
+        layer.backward(wrong(y))
+
+
+@pytest.mark.parametrize("layer", [MaxPool2d(3, 2), GlobalAvgPool()], ids=repr)
+def test_pooling_refuses_integers(layer):
+    with pytest.raises(ValueError, match="expected x of dtype float32, got int64"):
+        layer.forward(np.ones((1, 5, 5, 2), np.int64))

@@ -103,6 +103,13 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of what a network sees, or None if that depends on the image."""
+        if self.crop is not None:
+            return self.crop, self.crop
+        return self.resize if isinstance(self.resize, tuple) else None
+
     def __post_init__(self) -> None:
         for name in ("resize", "mean", "std"):
             if isinstance(getattr(self, name), list):  # JSON has no tuples

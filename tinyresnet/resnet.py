@@ -166,7 +166,12 @@ class ResNet(Sequential):
         self.fc = Linear(channels, num_classes, rng=rng)
 
     def backward(self, dlogits: Array, *, to: str | None = None) -> Array:
-        """dL/dlogits -> dL/dx; with to="layer4" stop after, and return the gradient at, that stage's output."""
+        """dL/dlogits -> dL/dx; with to="layer4" stop after, and return the gradient at, that stage's output.
+
+        The layers up to there then have no gradients, not even from an earlier backward.
+        """
+        if to is not None:
+            self.part(to=to).forget()
         dy = dlogits
         for _, layer in reversed(self.part(after=to).children()):
             dy = layer.backward(dy)
@@ -224,8 +229,11 @@ class ResNet(Sequential):
         published = [name for name, (kind, numbers) in DEPTHS.items() if (kind.__name__, numbers) == (block, depths)]
         return published[0] if published else "-".join([block, *map(str, depths)])
 
+    def __repr__(self) -> str:
+        return f"ResNet({self.name}, num_classes={self.config['num_classes']})"
+
     def __str__(self) -> str:
-        return summary(self)
+        return summary(self, self.preprocessing.size or (224, 224))
 
 
 DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {  # the paper's table 1

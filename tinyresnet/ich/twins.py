@@ -18,7 +18,8 @@ from tinyresnet.images import Preprocessing, augment, preprocess
 from tinyresnet.loss import cross_entropy
 
 WINDOWS = ((80, 40), (40, 40), (254, 100))  # width, level in HU, a channel each: brain, stroke, subdural
-PREPROCESSING = Preprocessing(mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # about zero mean and unit variance
+SIZE = 80  # pixels a side
+PREPROCESSING = Preprocessing((SIZE, SIZE), mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # to mean 0 and variance 1
 
 
 class Twins(NamedTuple):
@@ -33,7 +34,7 @@ class Twins(NamedTuple):
     facts: list[dict[str, Any]]
 
 
-def make_twins(patients: int, *, slices: int = 2, size: int = 80, seed: int = 0) -> Twins:
+def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.

@@ -121,7 +121,7 @@ class Layer:
         return self.train(False)
 
     def freeze(self, *prefixes: str) -> Self:
-        """Freeze the layers whose names start with one of the prefixes ("conv1", "layer1.0"); all without any."""
+        """Freeze the layers of these names ("conv1", "layer1.0") and all below them; without a name, every layer."""
         return self._set_frozen(prefixes, True)
 
     def unfreeze(self, *prefixes: str) -> Self:
@@ -137,6 +137,11 @@ class Layer:
                 layer.frozen = frozen
                 layer.grads.clear()
         return self
+
+    def forget(self) -> None:
+        """Drop the gradients and what was kept for backward, in this layer and all below it."""
+        for _, layer in self.named_layers():
+            layer.grads, layer._saved = {}, None
 
     def astype(self, dtype) -> Self:
         """Convert all parameters and running statistics (float64 for gradient checks); returns itself."""
@@ -192,14 +197,15 @@ class Identity(Layer):
 
 def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise ValueError unless dy has the shape and dtype of the y that forward returned."""
-    if np.shape(dy) != shape or dy.dtype != dtype:
-        raise ValueError(f"expected dy of shape {shape} and dtype {dtype}, like y, got {np.shape(dy)} of {dy.dtype}")
+    if not isinstance(dy, np.ndarray) or dy.shape != shape or dy.dtype != dtype:
+        raise ValueError(f"expected dy of shape {shape} and dtype {dtype}, like y, "
+                         f"got {np.shape(dy)} of {getattr(dy, 'dtype', type(dy).__name__)}")
 
 
-def check_images(x: Array, channels: int, dtype: np.dtype) -> None:
-    """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype."""
-    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[3] != channels or x.size == 0:
-        raise ValueError(f"expected {channels} input channels in a non-empty array (N, H, W, {channels}), "
-                         f"got x of shape {np.shape(x)}")
-    if x.dtype != dtype:
-        raise ValueError(f"expected x of dtype {dtype}, the weights' own, got {x.dtype}; convert with x.astype({dtype})")
+def check_images(x: Array, channels: int | None = None, dtype: np.dtype | None = None) -> None:
+    """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype; None: of any, of any float."""
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.size == 0 or channels not in (None, x.shape[3]):
+        raise ValueError(f"expected {channels or 'any number of'} input channels in a non-empty array "
+                         f"(N, H, W, {channels or 'C'}), got x of shape {np.shape(x)}")
+    if x.dtype != dtype and (dtype is not None or x.dtype.kind != "f"):
+        raise ValueError(f"expected x of dtype {dtype or 'float32'}, got {x.dtype}; convert it with x.astype")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.kernels import channel_dots, channel_sums
-from tinyresnet.layers.base import Layer, check_images
+from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
 class BatchNorm2d(Layer):
@@ -36,7 +36,7 @@ class BatchNorm2d(Layer):
     def forward(self, x: Array) -> Array:
         check_images(x, len(self.weight), self.weight.dtype)
         if not self.training or self.frozen:
-            self.save()
+            self.save(x.shape)
             scale, shift = self._scale_and_shift()
             return x * scale + shift
         M = x.size // x.shape[3]  # values a channel
@@ -47,14 +47,15 @@ class BatchNorm2d(Layer):
         var = (channel_dots(centred, centred) / M).astype(x.dtype)  # of the centred values: E[x*x] - mean*mean cancels
         self._update_running(mean, var * (M / (M - 1)))
         x_hat = centred / np.sqrt(var + self.eps, dtype=x.dtype)
-        self.save(x_hat, var)
+        self.save(x.shape, x_hat, var)
         return x_hat * self.weight + self.bias
 
     def backward(self, dy: Array) -> Array:
-        saved = self.saved()
-        if not saved:  # frozen: mean and variance are constants
+        shape, *batch = self.saved()
+        check_gradient(dy, shape, self.weight.dtype)
+        if not batch:  # frozen: mean and variance are constants
             return dy * self._scale_and_shift()[0]
-        x_hat, var = saved
+        x_hat, var = batch
         M = dy.size // dy.shape[3]
         dweight = channel_dots(dy, x_hat).astype(dy.dtype)
         dbias = channel_sums(dy).astype(dy.dtype)
