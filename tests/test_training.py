@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyresnet import SGD, Adam, WeightsFileError, small_resnet
-from tinyresnet.layers import Linear
+from tinyresnet.layers import Linear, Sequential
 from tinyresnet.optim import constant, cosine
 from tinyresnet.training import Samples, batches, evaluate, predict, train
 from tinyresnet.weights import read_arrays
@@ -142,3 +142,38 @@ def test_frozen_parameters_are_not_decayed():
     model.backward(model.forward(bright_or_dark(2).inputs))
     Adam(model, 0.1, weight_decay=0.5).step()
     np.testing.assert_array_equal(model.layer1[0].conv1.weight, before)
+
+
+def test_an_unfrozen_parameter_begins_with_its_own_first_step():
+    """With the others' count its bias correction would be missing, and its first step a third as long."""
+    def moved(steps_before):
+        model, x = Linear(3, 2), np.ones((1, 3), np.float32)
+        tail = Sequential(a=Linear(3, 3), b=model)
+        adam = Adam(tail, 0.1)
+        tail.freeze("b")
+        for _ in range(steps_before):
+            tail.forward(x)
+            tail.backward(np.ones((1, 2), np.float32))
+            adam.step()
+        tail.unfreeze("b")
+        before = model.bias.copy()
+        tail.forward(x)
+        tail.backward(np.ones((1, 2), np.float32))
+        adam.step()
+        return model.bias - before
+
+    np.testing.assert_array_equal(moved(5), moved(0))
+
+
+def test_a_learning_rate_factor_for_no_parameter_is_refused():
+    with pytest.raises(ValueError, match="no parameter's name begins with 'head'; the first is 'conv1.weight'"):
+        Adam(small_resnet(width=4), lr_factors={"head": 10})
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5])
+def test_the_schedule_is_told_how_many_steps_there_will_be(batch_size):
+    model, told = Linear(3, 2), []
+    samples = Samples(np.ones((12, 3), np.float32), np.arange(12) % 2, block=2)
+    train(model, SGD(model, 0.1), samples, epochs=2, batch_size=batch_size, rng=np.random.default_rng(0),
+          schedule=lambda step, steps: told.append((step, steps)) or 1.0)
+    assert told == [(step, len(told)) for step in range(len(told))]

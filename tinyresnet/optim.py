@@ -22,6 +22,8 @@ class Optimizer:
     `weight_decay` is L2 regularisation, coupled as in torch.optim: it is added to the gradient (g + weight_decay * w).
     `lr_factors` multiplies the learning rate of all parameters below a name: {"fc": 10} trains the head ten times as
     fast; the longest name that fits counts.
+
+    Raises ValueError for a negative rate or decay, or a name in lr_factors that no parameter has.
     """
 
     slots: tuple[str, ...] = ()  # the running averages kept for each parameter
@@ -31,7 +33,12 @@ class Optimizer:
         if not 0 <= lr < math.inf or weight_decay < 0:
             raise ValueError(f"lr and weight_decay must not be negative, got lr={lr}, weight_decay={weight_decay}")
         self.model, self.lr, self.weight_decay, self.lr_factors = model, lr, weight_decay, dict(lr_factors or {})
+        names = [name for name, _ in model.named_params()]
+        unknown = [prefix for prefix in self.lr_factors if not any(is_below(name, prefix) for name in names)]
+        if unknown:
+            raise ValueError(f"lr_factors: no parameter's name begins with {unknown[0]!r}; the first is {names[0]!r}")
         self.t = 0  # steps taken
+        self.steps: dict[str, int] = {}  # steps taken with each parameter: one that was frozen at first has taken fewer
         self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
 
     def step(self) -> None:
@@ -39,6 +46,7 @@ class Optimizer:
         self.t += 1
         params = dict(self.model.named_params())
         for name, g in self.model.named_grads():
+            self.steps[name] = self.steps.get(name, 0) + 1
             for slot in self.slots:
                 self.state[slot].setdefault(name, np.zeros_like(g))
             if self.weight_decay:
@@ -50,21 +58,28 @@ class Optimizer:
 
     def lr_factor(self, name: str) -> float:
         """The factor of the longest prefix in `lr_factors` that the parameter's name has, else 1."""
-        prefixes = [prefix for prefix in self.lr_factors if f"{name}.".startswith(f"{prefix}.")]
+        prefixes = [prefix for prefix in self.lr_factors if is_below(name, prefix)]
         return self.lr_factors[max(prefixes, key=len)] if prefixes else 1.0
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the running averages and the number of steps, by name ("m/fc.weight", "t")."""
+        """Copies of the running averages and the numbers of steps, by name ("m/fc.weight", "steps/fc.weight", "t")."""
         arrays = {f"{slot}/{name}": a.copy() for slot in self.slots for name, a in self.state[slot].items()}
-        return {"t": np.array(self.t), **arrays}
+        return {"t": np.array(self.t), **{f"steps/{name}": np.array(n) for name, n in self.steps.items()}, **arrays}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue where the optimiser stood whose state_dict this is."""
-        self.t = int(state["t"])
-        self.state = {slot: {} for slot in self.slots}
+        parts: dict[str, dict[str, Array]] = {part: {} for part in ("steps", *self.slots)}
         for key in state.keys() - {"t"}:
-            slot, name = key.split("/", 1)
-            self.state[slot][name] = np.array(state[key])
+            part, name = key.split("/", 1)
+            parts[part][name] = np.array(state[key])
+        self.t = int(state["t"])
+        self.steps = {name: int(n) for name, n in parts.pop("steps").items()}
+        self.state = parts
+
+
+def is_below(name: str, prefix: str) -> bool:
+    """Whether the dotted name is the prefix or goes on from it: layer1.0.conv1 is below layer1, layer10 is not."""
+    return f"{name}.".startswith(f"{prefix}.")
 
 
 class SGD(Optimizer):
@@ -103,8 +118,9 @@ class Adam(Optimizer):
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        m_hat = m / (1 - beta1**self.t)
-        v_hat = v / (1 - beta2**self.t)
+        t = self.steps[name]
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
         param -= lr * m_hat / (np.sqrt(v_hat) + self.eps)
 
 

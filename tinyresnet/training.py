@@ -44,10 +44,15 @@ def batches(samples: Samples, batch_size: int, rng: np.random.Generator) -> Iter
     """Every sample once, in random order, blocks of neighbours together."""
     blocks = np.arange(len(samples.labels)).reshape(-1, samples.block)  # (n / block, block)
     order = rng.permutation(blocks).ravel()
-    step = max(samples.block, batch_size // samples.block * samples.block)
-    for start in range(0, len(order), step):
-        rows = order[start : start + step]
+    batch_size = in_whole_blocks(batch_size, samples)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
         yield samples.transform(samples.inputs[rows], rng), samples.labels[rows]
+
+
+def in_whole_blocks(batch_size: int, samples: Samples) -> int:
+    """The largest batch of whole blocks that is no larger, but at least one block."""
+    return max(samples.block, batch_size // samples.block * samples.block)
 
 
 def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Samples | None = None, *, epochs: int,
@@ -61,7 +66,8 @@ def train(model: Layer, optimizer: Optimizer, train_set: Samples, valid_set: Sam
     Raises FloatingPointError as soon as the loss is not finite.
     """
     history = load_checkpoint(checkpoint, model, optimizer, rng) if checkpoint and checkpoint.exists() else []
-    base_lr, steps = optimizer.lr, epochs * math.ceil(len(train_set.labels) / batch_size)
+    base_lr = optimizer.lr
+    steps = epochs * math.ceil(len(train_set.labels) / in_whole_blocks(batch_size, train_set))
     progress = tqdm(total=epochs * len(train_set.labels), initial=len(history) * len(train_set.labels), unit=" images",
                     desc=description, leave=False, disable=None)
     with progress:
