@@ -203,8 +203,8 @@ def augment(image: Array, rng: np.random.Generator, *, flip: float = 0.5, degree
     gain = 1 + rng.uniform(-brightness, brightness)
     picture = Image.fromarray(image).transform(
         (W, H), Image.Transform.AFFINE, _affine(W, H, centre, angle, zoom, mirrored), Image.Resampling.BILINEAR)
-    table = np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(int).tolist()
-    return np.array(picture.point(table * 3))  # one table for each of R, G, B
+    table = np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
+    return table[np.asarray(picture)]
 
 
 def _affine(W: int, H: int, centre: tuple[float, float], angle: float, zoom: float, mirrored: bool) -> Affine:

@@ -49,12 +49,12 @@ def conv_backward_weight_reference(x: Array, dy: Array, kernel: int, stride: int
 
 @faster_than(conv_backward_weight_reference)
 def conv_backward_weight(x, dy, kernel, stride, padding):
-    """Same as conv_backward_weight_reference: eight groups of rows have a sum each, and these are added in order."""
+    """Same as conv_backward_weight_reference: up to eight groups of tiles have a sum each, which are added in order."""
     N, P, Q, O = dy.shape
     C, K = x.shape[3], kernel
     dy = dy.reshape(-1, O)
     rows = max(1, TILE // Q)
-    group_rows = (N * P + 7) // 8
+    group_rows = max(rows, (N * P + 7) // 8)
     groups = (N * P + group_rows - 1) // group_rows
     sums = np.zeros((groups, K * K * C, O), dtype=x.dtype)
     for group in prange(groups):
