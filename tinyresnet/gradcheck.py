@@ -37,8 +37,7 @@ def relative_error(a: Array, b: Array) -> float:
 
 def numerical_gradient(loss: Callable[[], float], x: Array, h: float = H) -> Array:
     """dloss/dx by central differences, one element after the other; x is changed in place and restored."""
-    if x.dtype != np.float64:
-        raise ValueError(f"numerical gradients need float64, got {x.dtype}")
+    _check_float64(x)
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         before = x[index]
@@ -51,12 +50,18 @@ def numerical_gradient(loss: Callable[[], float], x: Array, h: float = H) -> Arr
     return gradient
 
 
+def _check_float64(x: Array) -> None:
+    if x.dtype != np.float64:
+        raise ValueError(f"numerical gradients need float64, got {x.dtype}")
+
+
 def gradient_errors(layer: Layer, x: Array, dy: Array | None = None) -> dict[str, float]:
     """Relative error of dx and of every parameter's gradient, each over all its elements.
 
     Shapes: x as the layer takes it, float64; dy as the layer returns it, random if not given.
     Raises ValueError if forward or backward changes its argument, or a second run gives other gradients.
     """
+    _check_float64(x)
     dy = np.random.default_rng(1).standard_normal(layer.output_shape(x.shape)) if dy is None else dy
     x_before, dy_before = x.copy(), dy.copy()
     gradients = _gradients(layer, x, dy)
