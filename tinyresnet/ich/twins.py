@@ -7,13 +7,14 @@ divided into training and test, where each slice is judged alone; the bleeds are
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.ich.phantom import KINDS, make_phantom, visible_levels, window
+from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, shows_blood, window
 from tinyresnet.images import Preprocessing, augment, preprocess
 from tinyresnet.loss import cross_entropy
 
@@ -45,11 +46,12 @@ def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 
     images, facts = [], []
     for patient in tqdm(range(patients), desc="drawing phantoms", leave=False, disable=None):
         kind, rng = KINDS[1 + patient % 5], np.random.default_rng([seed, patient])
-        levels: tuple[int, ...] = ()
+        levels: list[int] = []
         while len(levels) < slices:
-            number = int(rng.integers(2**62))
-            levels = visible_levels(number, kind, size=size)
-        for level in rng.permutation(levels)[:slices].tolist():
+            number, in_any_order = int(rng.integers(2**62)), rng.permutation(LEVELS).tolist()
+            showing = (level for level in in_any_order if shows_blood(number, kind, level, size=size))
+            levels = list(islice(showing, slices))  # looks no further than it must
+        for level in levels:
             for twin in ("normal", kind):
                 phantom = make_phantom(number, twin, level, size=size)
                 images.append(three_windows(phantom.hu))
