@@ -61,9 +61,10 @@ def conv_backward_weight(x, dy, kernel, stride, padding):
         last = min(N * P, (group + 1) * group_rows)
         for start in range(group * group_rows, last, rows):
             end = min(last, start + rows)
-            sums[group] += np.dot(gather(x, start, end, P, Q, K, stride, padding).T, dy[start * Q : end * Q])
+            cols = gather(x, start, end, P, Q, K, stride, padding)
+            add(sums[group], np.dot(cols.T, dy[start * Q : end * Q]))
     for group in range(1, groups):
-        sums[0] += sums[group]
+        add(sums[0], sums[group])
     return sums[0].reshape(K, K, C, O)
 
 
@@ -79,7 +80,7 @@ def conv_backward_input(dy, weight, shape, stride, padding):
     """Same as conv_backward_input_reference: each thread owns whole images, because windows overlap."""
     N, P, Q, O = dy.shape
     K = weight.shape[0]
-    w = np.ascontiguousarray(weight.reshape(-1, O).T)  # (O, K*K*C)
+    w = weight.reshape(-1, O).T  # (O, K*K*C)
     dy = dy.reshape(-1, O)
     dx = np.zeros(shape, dtype=dy.dtype)
     rows = max(1, TILE // Q)
@@ -90,6 +91,14 @@ def conv_backward_input(dy, weight, shape, stride, padding):
             end = min(last, start + rows)
             scatter(np.dot(dy[start * Q : end * Q], w), dx, start, end, P, Q, K, stride, padding)
     return dx
+
+
+@compiled
+def add(total, part):
+    """total += part; as a loop, because Numba takes fifteen seconds to compile it for arrays of two dimensions."""
+    for row in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            total[row, column] += part[row, column]
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.jit import faster_than, prange
+from tinyresnet.kernels.jit import compiled, faster_than, prange
 
 
 def channel_dots_reference(a: Array, b: Array) -> Array:
@@ -24,7 +24,7 @@ def channel_dots(a, b):
         for pixel in range(tile * 512, min(a.shape[0], (tile + 1) * 512)):
             for c in range(C):
                 sums[tile, c] += a[pixel, c] * b[pixel, c]
-    return sums.sum(axis=0)
+    return total(sums)
 
 
 def channel_sums_reference(a: Array) -> Array:
@@ -43,4 +43,13 @@ def channel_sums(a):
         for pixel in range(tile * 512, min(a.shape[0], (tile + 1) * 512)):
             for c in range(C):
                 sums[tile, c] += a[pixel, c]
-    return sums.sum(axis=0)
+    return total(sums)
+
+
+@compiled
+def total(sums):
+    """sums.sum(axis=0), row after row; as a loop, because Numba compiles it in a tenth of the time."""
+    for row in range(1, sums.shape[0]):
+        for c in range(sums.shape[1]):
+            sums[0, c] += sums[row, c]
+    return sums[0]
