@@ -108,19 +108,17 @@ def gather(x, start, end, P, Q, K, stride, padding):
     if K == 1 and stride == 1 and padding == 0:
         return x.reshape(-1, C)[start * Q : end * Q]  # the image already is its matrix
     cols = np.zeros(((end - start) * Q, K * K * C), dtype=x.dtype)
-    pixels, out, at = x.reshape(-1), cols.reshape(-1), 0
+    pixels, out = x.reshape(-1), cols.reshape(-1)
     for row in range(start, end):
         n, p = row // P, row % P
-        for q in range(Q):
-            j = q * stride - padding
-            first, last = max(0, -j) * C, min(K, W - j) * C  # of the K*C numbers, those inside the image
-            for u in range(K):
-                i = p * stride + u - padding
-                if 0 <= i < H:  # else: padding, already zero
-                    source = ((n * H + i) * W + j) * C
-                    for c in range(first, last):
-                        out[at + c] = pixels[source + c]
-                at += K * C
+        for u in range(K):
+            i = p * stride + u - padding
+            if 0 <= i < H:  # else: padding, already zero
+                for q in range(Q):
+                    j = q * stride - padding
+                    first, last = max(0, -j) * C, min(K, W - j) * C  # of the K*C numbers, those inside the image
+                    source, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
+                    out[at + first : at + last] = pixels[source + first : source + last]
     return cols
 
 
@@ -128,16 +126,17 @@ def gather(x, start, end, P, Q, K, stride, padding):
 def scatter(cols, x, start, end, P, Q, K, stride, padding):
     """The adjoint of gather: add the windows of the output rows start..end back to x."""
     _, H, W, C = x.shape
-    pixels, values, at = x.reshape(-1), cols.reshape(-1), 0
+    pixels, values = x.reshape(-1), cols.reshape(-1)
     for row in range(start, end):
         n, p = row // P, row % P
-        for q in range(Q):
-            j = q * stride - padding
-            first, last = max(0, -j) * C, min(K, W - j) * C
-            for u in range(K):
-                i = p * stride + u - padding
-                if 0 <= i < H:
-                    target = ((n * H + i) * W + j) * C
-                    for c in range(first, last):
-                        pixels[target + c] += values[at + c]
-                at += K * C
+        for u in range(K):
+            i = p * stride + u - padding
+            if 0 <= i < H:
+                for q in range(Q):
+                    j = q * stride - padding
+                    first, last = max(0, -j) * C, min(K, W - j) * C
+                    target, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
+                    # slices, because an index that may be negative for all Numba knows keeps it from using SIMD
+                    sums, parts = pixels[target + first : target + last], values[at + first : at + last]
+                    for c in range(len(parts)):
+                        sums[c] += parts[c]
