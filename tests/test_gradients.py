@@ -133,6 +133,18 @@ def test_cross_entropy_of_a_hopeless_logit_is_finite():
     assert loss == 2000 and dlogits.tolist() == [[-1, 1]] and dlogits.dtype == np.float32
 
 
+def test_cross_entropy_of_a_class_that_cannot_be_does_not_disturb_the_others():
+    loss, dlogits = cross_entropy(np.array([[0.0, -np.inf]]), np.array([0]))
+    assert loss == 0 and dlogits.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("logits", [np.zeros(3), np.zeros((2, 3), int)])
+def test_logits_of_another_kind_are_refused(logits):
+    for function in (softmax, lambda logits: cross_entropy(logits, np.array([0, 1]))):
+        with pytest.raises(ValueError, match="expected logits"):
+            function(logits)
+
+
 @pytest.mark.parametrize("labels, message", [
     ([0, 3], "all in 0..2"), ([0, -1], "all in 0..2"), ([0], "expected 2 integer labels"),
     ([0.0, 1.0], "expected 2 integer labels"), ([[0], [1]], "expected 2 integer labels"),

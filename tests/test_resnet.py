@@ -122,9 +122,27 @@ def test_unfreezing_brings_the_gradients_back():
     assert [name for name, _ in model.named_grads()] == ["fc.weight", "fc.bias"]
 
 
-def test_freezing_an_unknown_stage_is_refused():
-    with pytest.raises(ValueError, match="no layer is named 'layer9'"):
-        small_resnet(width=4).freeze("layer9")
+@pytest.mark.parametrize("prefix, tops", [
+    ("layer1", ["layer1"]), ("layer1.1", ["layer1.1"]), ("layer1.1.conv", ["layer1.1.conv1", "layer1.1.conv2"]),
+    ("layer", ["layer1", "layer2", "layer3", "layer4"])])
+def test_a_prefix_means_the_layer_of_that_name_or_else_all_that_begin_with_it(prefix, tops):
+    model = small_resnet(width=1, depths=(11, 1, 1, 1)).freeze(prefix)  # layer1.10 begins with layer1.1
+    assert {name for name, layer in model.named_layers() if layer.frozen} == {
+        name for name, _ in model.named_layers() if any(f"{name}.".startswith(f"{top}.") for top in tops)}
+
+
+def test_freezing_an_unknown_stage_is_refused_before_anything_is_frozen():
+    model = small_resnet(width=4)
+    with pytest.raises(ValueError, match="no name begins with 'layer9'; the first are conv1, bn1"):
+        model.freeze("conv1", "layer9")
+    assert not any(layer.frozen for _, layer in model.named_layers())
+
+
+def test_a_batch_norm_frozen_after_forward_gets_no_gradients():
+    layer = BatchNorm2d(3)
+    layer.forward(images())
+    layer.freeze().backward(images())
+    assert layer.named_grads() == []
 
 
 def test_parts_one_after_the_other_are_the_network():
@@ -164,6 +182,11 @@ def test_features_are_the_averages_of_the_stages_side_by_side_in_the_order_asked
     np.testing.assert_array_equal(model.features(x, at=("layer4", "layer3")), np.concatenate([layer4, layer3], axis=1))
 
 
+def test_features_of_an_unknown_stage_are_refused():
+    with pytest.raises(ValueError, match="no stage is named 'layer3'; there are conv1, .*layer2, avgpool, fc"):
+        small_resnet(width=4, depths=(1, 1)).features(images())
+
+
 def test_a_new_head_has_the_new_number_of_classes_and_the_rest_stays():
     model = small_resnet(width=4)
     before = model.state_dict()
@@ -172,6 +195,12 @@ def test_a_new_head_has_the_new_number_of_classes_and_the_rest_stays():
     assert model.config["num_classes"] == 7
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items()
                if not name.startswith(("fc", "bn")) and ".bn" not in name and "downsample.1" not in name)
+
+
+def test_a_new_head_has_the_dtype_of_the_old():
+    model = small_resnet(width=4).astype(np.float64)
+    model.replace_head(5)
+    assert model.forward(images(dtype=np.float64)).dtype == np.float64
 
 
 def test_loading_a_state_gives_the_same_logits():
@@ -197,6 +226,15 @@ def test_a_strict_load_of_another_network_is_refused_and_changes_nothing():
     before = model.state_dict()
     with pytest.raises(ValueError, match=r"1 missing \(conv1.weight\); 1 unexpected \(extra\); 2 mismatched \(fc.weight"):
         model.load_state_dict(state)
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
+@pytest.mark.parametrize("array", [np.array(["a"] * 32), np.ones(32, complex)])
+def test_an_array_of_something_else_than_real_numbers_is_refused_and_changes_nothing(array):
+    model, state = small_resnet(width=4), small_resnet(width=4, rng=np.random.default_rng(1)).state_dict()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="layer4.0.bn2.weight should hold real numbers"):
+        model.load_state_dict(state | {"layer4.0.bn2.weight": array})
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
 
@@ -265,6 +303,12 @@ def test_a_sequential_takes_names_and_numbers():
     named = Sequential(a=Conv2d(1, 1, 1), b=Conv2d(1, 1, 1))
     assert [name for name, _ in named.named_params()] == ["a.weight", "b.weight"]
     assert [name for name, _ in Sequential(*named).named_params()] == ["0.weight", "1.weight"]
+
+
+@pytest.mark.parametrize("name", ["training", "forward", "grads"])
+def test_a_name_that_every_layer_uses_is_refused_for_a_part(name):
+    with pytest.raises(ValueError, match=f"cannot be called '{name}'"):
+        Sequential(**{name: ReLU()})
 
 
 def test_about_twenty_names_are_public_and_all_of_them_exist():

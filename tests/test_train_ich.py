@@ -92,7 +92,7 @@ def test_no_phantom_patient_learns_and_tests(tmp_path):
 def test_the_network_that_was_trained_says_on_what_and_is_built_and_fed_from_its_file_alone(tmp_path):
     train_ich("--limit", 80, "--epochs", 1, "--output-dir", tmp_path / "run")
     model = tinyresnet.load_model(tmp_path / "run" / "backbone.npz")
-    assert model.classes == ["normal", "hemorrhage"] and model.preprocessing.size == (80, 80)
+    assert model.classes == ["normal", "hemorrhage"] and model.preprocessing.size == (64, 64)
     assert model.origin["data"]["synthetic"] and model.origin["protocol"]["recipe"] == "scratch"
     assert read_arrays(tmp_path / "run" / "head.npz")[1]["data"]["synthetic"]
 

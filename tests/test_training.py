@@ -118,8 +118,8 @@ def test_constant_stays():
 def test_the_longest_prefix_gives_the_learning_rate_factor():
     model = small_resnet(width=4)
     adam = Adam(model, lr_factors={"layer1": 2, "layer1.0.conv1": 3, "fc": 10})
-    assert [adam.lr_factor(name) for name in ("layer1.0.conv1.weight", "layer1.0.bn1.bias", "fc.weight", "conv1.weight")
-            ] == [3, 2, 10, 1]
+    assert [adam.lr_factor.get(name, 1) for name in ("layer1.0.conv1.weight", "layer1.0.bn1.bias", "fc.weight",
+                                                     "conv1.weight")] == [3, 2, 10, 1]
 
 
 def test_a_head_with_factor_ten_moves_ten_times_as_far_in_one_step():
@@ -166,8 +166,28 @@ def test_an_unfrozen_parameter_begins_with_its_own_first_step():
 
 
 def test_a_learning_rate_factor_for_no_parameter_is_refused():
-    with pytest.raises(ValueError, match="no parameter's name begins with 'head'; the first is 'conv1.weight'"):
+    with pytest.raises(ValueError, match="no name begins with 'head'; the first are conv1.weight, bn1.weight"):
         Adam(small_resnet(width=4), lr_factors={"head": 10})
+
+
+@pytest.mark.parametrize("make", [
+    lambda model: Adam(model, -1), lambda model: Adam(model, math.nan), lambda model: Adam(model, weight_decay=math.nan),
+    lambda model: Adam(model, betas=(0.9, 1.0)), lambda model: Adam(model, eps=-1),
+    lambda model: SGD(model, 0.1, momentum=-3), lambda model: SGD(model, 0.1, lr_factors={"weight": -1})])
+def test_numbers_that_no_optimiser_can_use_are_refused(make):
+    with pytest.raises(ValueError, match="got"):
+        make(Linear(3, 2))
+
+
+def test_an_optimiser_of_the_old_head_is_refused_for_a_new_one():
+    model = small_resnet(width=4)
+    adam, x = Adam(model), bright_or_dark(2).inputs
+    model.backward(model.forward(x))
+    adam.step()
+    model.replace_head(5)
+    model.backward(model.forward(x))
+    with pytest.raises(ValueError, match="fc.weight has another shape .* make a new optimiser"):
+        adam.step()
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5])

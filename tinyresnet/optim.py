@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.layers import Layer
+from tinyresnet.layers.base import Layer, names_below
 
 
 class Optimizer:
@@ -23,20 +23,22 @@ class Optimizer:
     `lr_factors` multiplies the learning rate of all parameters below a name: {"fc": 10} trains the head ten times as
     fast; the longest name that fits counts.
 
-    Raises ValueError for a negative rate or decay, or a name in lr_factors that no parameter has.
+    Raises ValueError for a negative or infinite number, or a name in lr_factors that no parameter has.
     """
 
     slots: tuple[str, ...] = ()  # the running averages kept for each parameter
 
     def __init__(self, model: Layer, lr: float, *, weight_decay: float = 0.0,
                  lr_factors: Mapping[str, float] | None = None):
-        if not 0 <= lr < math.inf or weight_decay < 0:
-            raise ValueError(f"lr and weight_decay must not be negative, got lr={lr}, weight_decay={weight_decay}")
-        self.model, self.lr, self.weight_decay, self.lr_factors = model, lr, weight_decay, dict(lr_factors or {})
+        factors = dict(lr_factors or {})
+        if not all(0 <= number < math.inf for number in (lr, weight_decay, *factors.values())):
+            raise ValueError("lr, weight_decay and lr_factors must be finite and not negative, "
+                             f"got lr={lr}, weight_decay={weight_decay}, lr_factors={factors}")
+        self.model, self.lr, self.weight_decay = model, lr, weight_decay
         names = [name for name, _ in model.named_params()]
-        unknown = [prefix for prefix in self.lr_factors if not any(is_below(name, prefix) for name in names)]
-        if unknown:
-            raise ValueError(f"lr_factors: no parameter's name begins with {unknown[0]!r}; the first is {names[0]!r}")
+        self.lr_factor: dict[str, float] = {}  # by parameter
+        for prefix in sorted(factors, key=len):  # the longest counts, so it comes last
+            self.lr_factor |= dict.fromkeys(names_below(prefix, names), factors[prefix])
         self.t = 0  # steps taken
         self.steps: dict[str, int] = {}  # steps taken with each parameter: one that was frozen at first has taken fewer
         self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
@@ -48,18 +50,14 @@ class Optimizer:
         for name, g in self.model.named_grads():
             self.steps[name] = self.steps.get(name, 0) + 1
             for slot in self.slots:
-                self.state[slot].setdefault(name, np.zeros_like(g))
+                if self.state[slot].setdefault(name, np.zeros_like(g)).shape != g.shape:
+                    raise ValueError(f"{name} has another shape than in the steps before; make a new optimiser for it")
             if self.weight_decay:
                 g = g + self.weight_decay * params[name]
-            self.update(name, params[name], g, self.lr * self.lr_factor(name))
+            self.update(name, params[name], g, self.lr * self.lr_factor.get(name, 1.0))
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
         raise NotImplementedError
-
-    def lr_factor(self, name: str) -> float:
-        """The factor of the longest prefix in `lr_factors` that the parameter's name has, else 1."""
-        prefixes = [prefix for prefix in self.lr_factors if is_below(name, prefix)]
-        return self.lr_factors[max(prefixes, key=len)] if prefixes else 1.0
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the running averages and the numbers of steps, by name ("m/fc.weight", "steps/fc.weight", "t")."""
@@ -77,11 +75,6 @@ class Optimizer:
         self.state = parts
 
 
-def is_below(name: str, prefix: str) -> bool:
-    """Whether the dotted name is the prefix or goes on from it: layer1.0.conv1 is below layer1, layer10 is not."""
-    return f"{name}.".startswith(f"{prefix}.")
-
-
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v = momentum * v + g, param -= lr * v (Sutskever et al. 2013,
     in the form of torch.optim.SGD, where the learning rate is not part of v)."""
@@ -91,6 +84,8 @@ class SGD(Optimizer):
     def __init__(self, model: Layer, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0,
                  lr_factors: Mapping[str, float] | None = None):
         super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in 0..1, 1 not included, got {momentum}")
         self.momentum = momentum
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
@@ -109,6 +104,8 @@ class Adam(Optimizer):
     def __init__(self, model: Layer, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0, lr_factors: Mapping[str, float] | None = None):
         super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        if not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+            raise ValueError(f"betas must lie in 0..1, 1 not included, and eps not be negative, got {betas} and {eps}")
         self.betas, self.eps = betas, eps
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:

@@ -189,6 +189,8 @@ class ResNet(Sequential):
 
     def features(self, x: Array, at: Sequence[str] = ("layer3", "layer4")) -> Array:
         """Averages over the image of the named stages' outputs, side by side: (N, sum of their channels)."""
+        for stage in at:
+            self.part(to=stage)  # raises for a name that is no stage's
         means: dict[str, Array] = {}
         after = None
         for stage in (name for name, _ in self.children() if name in at):
@@ -198,7 +200,7 @@ class ResNet(Sequential):
 
     def replace_head(self, num_classes: int, *, rng: np.random.Generator | None = None) -> None:
         """Put a new linear head in the place of `fc`; the classes' names go with the old one."""
-        self.fc = Linear(len(self.fc.weight), num_classes, rng=rng)
+        self.fc = Linear(len(self.fc.weight), num_classes, rng=rng).astype(self.fc.weight.dtype)
         self.fc.training, self.classes = self.training, None
         self.config["num_classes"] = num_classes
 
@@ -245,29 +247,39 @@ DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {  # the paper's table 1
 }
 
 
-def resnet18(num_classes: int = 1000, **options) -> ResNet:
-    """11,689,512 parameters. Options of all five: rng, stride_in_1x1=False, eps=1e-5, caffe_pool=False."""
-    return ResNet(*DEPTHS["resnet18"], num_classes, **options)
+def resnet18(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
+    """11,689,512 parameters."""
+    return ResNet(*DEPTHS["resnet18"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet34(num_classes: int = 1000, **options) -> ResNet:
+def resnet34(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """21,797,672 parameters."""
-    return ResNet(*DEPTHS["resnet34"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet34"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet50(num_classes: int = 1000, **options) -> ResNet:
+def resnet50(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """25,557,032 parameters."""
-    return ResNet(*DEPTHS["resnet50"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet50"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet101(num_classes: int = 1000, **options) -> ResNet:
+def resnet101(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+              stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """44,549,160 parameters."""
-    return ResNet(*DEPTHS["resnet101"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet101"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet152(num_classes: int = 1000, **options) -> ResNet:
+def resnet152(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+              stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """60,192,808 parameters."""
-    return ResNet(*DEPTHS["resnet152"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet152"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
 def small_resnet(num_classes: int = 2, *, depths: Sequence[int] = (1, 1, 1, 1), width: int = 16, **options) -> ResNet:

@@ -56,7 +56,8 @@ class BatchNorm2d(Layer):
         std = np.sqrt(var + self.eps, dtype=dy.dtype)
         dbias, dots = (sums.astype(dy.dtype) for sums in gradient_sums(dy, x, mean))
         dweight = dots / std  # the sum of dy * x_hat
-        self.grads = {"weight": dweight, "bias": dbias}
+        if not self.frozen:
+            self.grads = {"weight": dweight, "bias": dbias}
         # x moves y directly, through the variance and through the mean:
         # dx = weight / std * (dy - x_hat * dweight / M - dbias / M)
         factors = np.stack([np.ones_like(std), -dweight / (M * std), -dbias / M]) * self._scale(var)  # (3, C)
