@@ -128,7 +128,7 @@ class Preprocessing:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= math.isqrt(MAX_PIXELS)
 
 
 def _is_rgb(value: object) -> bool:

@@ -218,11 +218,16 @@ class ResNet(Sequential):
         try:
             config = dict(facts["config"])
             model = cls(BLOCKS[config.pop("block")], **config)
-            model.preprocessing = Preprocessing(**facts["preprocessing"])
-            model.classes, model.origin = facts["classes"], facts["origin"]
+            model.adopt(facts)
         except (KeyError, TypeError) as error:
             raise ValueError(f"the facts do not describe a ResNet: {error!r}") from error
         return model
+
+    def adopt(self, facts: Mapping) -> None:
+        """Take over what the facts say of the weights: preprocessing, origin, and the classes if there are as many."""
+        self.preprocessing, self.origin = Preprocessing(**facts["preprocessing"]), facts["origin"]
+        classes = facts["classes"]
+        self.classes = classes if classes and len(classes) == self.config["num_classes"] else None
 
     @property
     def name(self) -> str:
