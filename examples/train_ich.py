@@ -4,8 +4,8 @@
         draws head-CT phantoms and trains a small residual network on them, offline, in two minutes
 
     python examples/train_ich.py --data-path head_ct --weights resnet50.npz
-        real slices and published weights: frozen features and a linear head, judged by cross-validation in which no
-        scan is trained on and tested on at once
+        real slices and published weights: frozen features and a linear head, judged by cross-validation, plain and, if
+        groups.csv tells which slices are of one scan, with no scan trained on and tested on at once
 
 Results go to runs/<time>: results.json, predictions.csv, summary.csv, args.json, three figures, backbone.npz, head.npz.
 Research and teaching only, not for diagnosis.
@@ -28,13 +28,15 @@ import numpy as np
 from tqdm import tqdm
 
 import tinyresnet
-from tinyresnet.ich.dataset import crop_to_head, load_dataset, read_images
+from tinyresnet.ich.dataset import Dataset, crop_to_head, load_dataset, read_images
 from tinyresnet.ich.experiment import Fold, Slices, cross_validation, measure, run
+from tinyresnet.ich.folder import begin_run, check_folder, end_run
 from tinyresnet.ich.recipes import Features, Finetune, Recipe, Scratch, Settings, check_stage
-from tinyresnet.ich.report import DISCLAIMER, OUTPUTS, table, versions, write_figures, write_json, write_tables
+from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
 from tinyresnet.ich.twins import PREPROCESSING, make_twins
 
-PHANTOM_PATIENTS = 640, 120  # that learn, and that test
+PHANTOM_PATIENTS = 640, 160  # that learn, and that test
+SMALL = partial(tinyresnet.small_resnet, depths=(1, 1, 1), width=24)  # learns from phantoms
 NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given
     "scratch": Settings(epochs=12, batch_size=16, lr=4e-3, weight_decay=0.0),
@@ -48,7 +50,8 @@ These were phantoms: synthetic, and no statement about patients. For real slices
   1. the 200 slices of kaggle.com/datasets/felipekitamura/head-ct-hemorrhage, unpacked to a folder head_ct
   2. published weights, for example resnet50-0676ba61.pth from download.pytorch.org/models, then
        python -m weights_converter convert resnet50-0676ba61.pth resnet50.npz
-  3. python examples/train_ich.py --data-path head_ct --weights resnet50.npz"""
+  3. python examples/train_ich.py --data-path head_ct --weights resnet50.npz
+     with groups.csv (id,group: which slices are of one scan) beside labels.csv, for the honest half of the table"""
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -67,9 +70,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     model.add_argument("--model", choices=NETWORKS, help="network to train from scratch, or to expect in --weights")
     model.add_argument("--recipe", choices=("features", "finetune"),
                        help="features (default): frozen network, linear head; finetune: train from a stage on")
-    model.add_argument("--unfreeze-from", default="layer4", metavar="STAGE", help="with finetune: first stage that "
-                       "trains (default layer4; conv1 trains everything)")
-    how = parser.add_argument_group("how (defaults depend on the recipe)")
+    model.add_argument("--unfreeze-from", metavar="STAGE", help="with finetune: first stage that trains "
+                       "(default layer4; conv1 trains everything)")
+    how = parser.add_argument_group("how (defaults of phantoms / features / finetune)", "; ".join(
+        f"{name.replace('_', '-')} {' / '.join(f'{getattr(settings, name):g}' for settings in DEFAULTS.values())}"
+        for name in Settings._fields))
     how.add_argument("--epochs", type=int, metavar="N")
     how.add_argument("-b", "--batch-size", type=int, metavar="N")
     how.add_argument("--lr", type=float, metavar="LR", help="highest learning rate of Adam; it falls along a cosine")
@@ -103,9 +108,11 @@ def problem_with(args: argparse.Namespace, real_only: list[str]) -> str | None:
     if args.data_path is None and real_only:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in real_only)
         return f"{flags}: only with --data-path; the phantoms are learned from nothing, and tested on other patients"
+    if args.unfreeze_from and args.recipe != "finetune":
+        return "--unfreeze-from: only with --recipe finetune; features trains no stage"
     for name, least in LEAST.items():
         value = getattr(args, name)
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < math.inf:
             return f"--{name.replace('_', '-')}: expected at least {least:g}, got {value}"
     if args.lr is not None and not 0 < args.lr < math.inf:
         return f"--lr: expected a positive number, got {args.lr}"
@@ -117,12 +124,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     directory = args.output_dir or Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
     try:
-        check_folder(directory, args)
+        check_folder(directory, resume=args.resume, overwrite=args.overwrite)
         experiment(args, directory)
     except KeyboardInterrupt:
-        begun = (directory / "args.json").exists()
-        advice = f"go on with the same command and --output-dir {directory} --resume" if begun else "nothing was begun"
-        print(f"\ninterrupted; {advice}", file=sys.stderr)
+        print(f"\ninterrupted; to go on: the same command without --overwrite, with --output-dir {directory} --resume",
+              file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train_ich: {error}", file=sys.stderr)
@@ -134,7 +140,12 @@ def experiment(args: argparse.Namespace, directory: Path) -> None:
     """Data, recipe, folds, numbers, figures, in this order; nothing is written before the data are known to be good."""
     begin = time.perf_counter()
     slices, new_recipe, plan, facts = phantoms(args) if args.data_path is None else real_slices(args)
-    begin_run(directory, args, facts)
+    given = {name: value for name, value in vars(args).items() if name not in ("output_dir", "resume", "overwrite")}
+    inputs = {"images": facts["data"]["sha256"], "weights": facts["model"]["sha256"]}
+    begin_run(directory, given, inputs, resume=args.resume)
+    if args.resume and (directory / "results.json").exists():
+        print(f"this run has come to its end; its results are in {directory}")
+        return
     print(f"recipe {facts['protocol']['recipe']!r}, {len(plan)} to fit, results in {directory}", flush=True)
     recipe = new_recipe()
     outcomes = run(recipe, plan, len(slices.labels), directory, args.seed)
@@ -146,7 +157,7 @@ def experiment(args: argparse.Namespace, directory: Path) -> None:
     write_figures(directory, slices, outcomes, note)
     seconds = round(time.perf_counter() - begin, 1)
     write_json(directory / "results.json", {**facts, "seconds": seconds, "metrics": metrics})
-    (directory / "checkpoint.npz").unlink(missing_ok=True)
+    end_run(directory)
     print(f"{table(metrics)}\n(95 % intervals: bootstrap over groups)  {seconds:.0f} s\n{note}{REAL if synthetic else ''}")
 
 
@@ -163,7 +174,7 @@ def phantoms(args: argparse.Namespace) -> Job:
     twins = make_twins(learn + test, seed=args.seed)
     slices = Slices([f"patient{g:04}-{i:04}" for i, g in enumerate(twins.groups)], twins.labels, twins.groups, True,
                     ("normal", "hemorrhage"))
-    network = getattr(tinyresnet, args.model or "small_resnet")
+    network = getattr(tinyresnet, args.model) if args.model else SMALL
 
     def new_backbone(rng: np.random.Generator) -> tinyresnet.ResNet:
         model = network(2, rng=rng)
@@ -174,44 +185,52 @@ def phantoms(args: argparse.Namespace) -> Job:
     plan = [Fold("grouped", 0, 0, np.flatnonzero(twins.groups < learn), np.flatnonzero(twins.groups >= learn))]
     facts = {"data": data_facts("phantoms", slices, twins.images, synthetic=True),
              "model": {"name": args.model or "small_resnet", "weights": None, "sha256": None},
-             "protocol": {"recipe": "scratch", **settings._asdict(), "seed": args.seed, "split": "hold-out by patient",
-                          "folds": 1, "repeats": 1}}
+             "protocol": {"recipe": "scratch", **settings._asdict(), "seed": args.seed, "split": ["hold-out by patient"],
+                          "folds": 1, "repeats": 1, "test_time_flip": True}}
     return slices, partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan, facts
 
 
 def real_slices(args: argparse.Namespace) -> Job:
     """Slices from a folder, published weights, cross-validation."""
-    dataset = load_dataset(args.data_path, positive_class=args.positive_class, limit=args.limit, seed=args.seed)
     backbone = tinyresnet.load_model(args.weights)
     if args.model and args.model != backbone.name:
         raise ValueError(f"{args.weights} holds weights of {backbone.name}, --model asks for {args.model}")
-    dataset, images = read_images(dataset, skip_bad=args.skip_bad_images,
-                                  progress=lambda paths: tqdm(paths, desc="reading", leave=False, disable=None))
-    for path, reason in dataset.skipped:
-        print(f"left out: {path}: {reason}")
+    dataset, images = labelled_images(args)
     slices = Slices([path.relative_to(dataset.source).as_posix() for path in dataset.paths], dataset.labels,
                     dataset.groups, dataset.grouped, dataset.classes)
     splits, name = splits_of(args, slices), args.recipe or "features"
     plan = cross_validation(slices, splits, args.folds, args.repeats, args.seed)
     settings = settings_of(args, name)
-    protocol = {"recipe": name, **settings._asdict(), "seed": args.seed, "split": splits, "folds": args.folds,
-                "repeats": args.repeats}
     recipe: Callable[..., Recipe] = Features
-    if name == "finetune":
-        check_stage(backbone, args.unfreeze_from)
-        recipe, protocol["unfreeze_from"] = partial(Finetune, unfreeze_from=args.unfreeze_from), args.unfreeze_from
-    sha256 = hashlib.sha256(args.weights.read_bytes()).hexdigest()
     facts = {"data": data_facts(str(args.data_path), slices, images, synthetic=False),
-             "model": {"name": backbone.name, "weights": str(args.weights), "sha256": sha256}, "protocol": protocol}
-    facts["data"]["skipped"] = [f"{path}: {reason}" for path, reason in dataset.skipped]
-    x = ct_input(images, backbone)
-    return slices, partial(recipe, backbone, x, slices.labels, settings), plan, facts
+             "model": {"name": backbone.name, "weights": str(args.weights),
+                       "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest()},
+             "protocol": {"recipe": name, **settings._asdict(), "seed": args.seed, "split": splits, "folds": args.folds,
+                          "repeats": args.repeats, "input": "crop_to_head, then the backbone's preprocessing"}}
+    facts["data"]["skipped"] = [reason for _, reason in dataset.skipped]
+    if name == "finetune":
+        stage = args.unfreeze_from or "layer4"
+        check_stage(backbone, stage)
+        recipe, facts["protocol"]["unfreeze_from"] = partial(Finetune, unfreeze_from=stage), stage
+    return slices, partial(recipe, backbone, ct_input(images, backbone), slices.labels, settings), plan, facts
+
+
+def labelled_images(args: argparse.Namespace) -> tuple[Dataset, list[np.ndarray]]:
+    """What --data-path holds, read, and a line about it."""
+    dataset = load_dataset(args.data_path, positive_class=args.positive_class, limit=args.limit, seed=args.seed)
+    dataset, images = read_images(dataset, skip_bad=args.skip_bad_images,
+                                  progress=lambda paths: tqdm(paths, desc="reading", leave=False, disable=None))
+    for _, reason in dataset.skipped:
+        print(f"left out: {reason}")
+    negative, positive = dataset.classes
+    print(f"{len(images)} images, {dataset.labels.sum()} of them positive ({positive!r}), the others {negative!r}")
+    return dataset, images
 
 
 def ct_input(images: list[np.ndarray], backbone: tinyresnet.ResNet) -> np.ndarray:
-    """Cropped to the head, stretched to the square the weights ask for, normalised as they ask: (n, size, size, 3)."""
-    size = backbone.preprocessing.crop or 224
-    backbone.preprocessing = replace(backbone.preprocessing, resize=(size, size), crop=None)
+    """Cropped to the head, stretched to the size the weights ask for, normalised as they ask: (n, height, width, 3)."""
+    size = backbone.preprocessing.size or (224, 224)
+    backbone.preprocessing = replace(backbone.preprocessing, resize=size, crop=None)
     return np.stack([tinyresnet.preprocess(crop_to_head(image), backbone.preprocessing) for image in images])
 
 
@@ -239,42 +258,6 @@ def data_facts(source: str, slices: Slices, images: Iterable[np.ndarray], *, syn
         digest.update(np.ascontiguousarray(image).data)
     return {"source": source, "images": len(slices.labels), "positive": int(slices.labels.sum()),
             "groups": len(np.unique(slices.groups)), "synthetic": synthetic, "sha256": digest.hexdigest()}
-
-
-def check_folder(directory: Path, args: argparse.Namespace) -> None:
-    """Raise ValueError if the output folder may not be used; changes nothing."""
-    if args.resume and not (directory / "args.json").exists():
-        raise ValueError(f"{directory} holds no run to go on with (no args.json); leave --resume out")
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; give a folder as --output-dir")
-    if directory.is_dir() and any(directory.iterdir()) and not (args.resume or args.overwrite):
-        raise ValueError(f"{directory} is not empty: go on with its run by --resume, or replace it by --overwrite")
-
-
-def begin_run(directory: Path, args: argparse.Namespace, facts: dict) -> None:
-    """Make the output folder, with what the run is about in args.json; what an overwritten run left there goes."""
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()
-             if name not in ("output_dir", "resume", "overwrite")}
-    inputs = {"images": facts["data"]["sha256"], "weights": facts["model"]["sha256"]}
-    if args.resume:
-        check_same(directory / "args.json", given | inputs)
-    for leftover in () if args.resume else (*map(directory.joinpath, OUTPUTS), *(directory / "folds").glob("*.*")):
-        leftover.unlink(missing_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "args.json", {"args": given, "inputs": inputs, "versions": versions()})
-
-
-def check_same(path: Path, now: dict) -> None:
-    """Raise ValueError unless the run that is to go on was begun with the same arguments, images and weights."""
-    try:
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        before = begun["args"] | begun["inputs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what a run leaves there ({error!r}); begin anew with --overwrite") from error
-    changed = [f"{name} was {before.get(name)!r}, now {value!r}" for name, value in now.items()
-               if before.get(name) != value]
-    if changed:
-        raise ValueError(f"--resume needs the arguments, images and weights of the interrupted run: {'; '.join(changed)}")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 import tinyresnet
+from tinyresnet.ich.dataset import crop_to_head
 from tinyresnet.images import Preprocessing
 from tinyresnet.weights import read_arrays
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "folds", "head.npz", "predictions.csv", "results.json",
+OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "head.npz", "predictions.csv", "results.json",
            "roc.png", "summary.csv", "training_progress.png"]
 MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
 
@@ -126,6 +127,7 @@ def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsy
     assert found["model"]["name"] == "BasicBlock-1-1-1-1" and len(found["model"]["sha256"]) == 64
     assert found["metrics"]["plain"]["roc_auc"]["value"] > 0.8, "the bright square is easy"
     assert "grouped" in printed and "plain" in printed and "not for diagnosis" in printed
+    assert "24 images, 12 of them positive ('hemorrhage'), the others 'normal'" in printed
 
 
 def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_fold(small, tmp_path):
@@ -155,11 +157,11 @@ def test_the_summary_has_a_row_an_epoch_of_every_fold(small, tmp_path):
 def test_the_saved_network_and_head_answer_without_the_training_code(small, slices, tmp_path):
     train_ich(*small, "--epochs", 40, "--lr", 0.01)
     backbone, (head, facts) = tinyresnet.load_model(tmp_path / "run/backbone.npz"), read_arrays(tmp_path / "run/head.npz")
-    assert facts["classes"] == ["normal", "hemorrhage"]
+    assert facts["classes"] == ["normal", "hemorrhage"] and facts["protocol"]["input"].startswith("crop_to_head")
     answers = []
     for number in (0, 23):
         image = tinyresnet.read_image(slices / "head_ct" / "head_ct" / f"{number:03}.png")
-        x = tinyresnet.preprocess(image, backbone.preprocessing)[None]
+        x = tinyresnet.preprocess(crop_to_head(image), backbone.preprocessing)[None]
         logits = backbone.features(x, facts["at"]) @ head["weight"] + head["bias"]
         answers.append(tinyresnet.softmax(logits)[0, 1])
     assert answers[0] > 0.5 > answers[1]
@@ -227,6 +229,44 @@ def test_a_folder_with_something_in_it_is_refused_and_overwritten_only_when_aske
     assert "not empty" in capsys.readouterr().err
     assert train_ich(*small, "--overwrite") == 0
     assert (tmp_path / "run" / "thesis.txt").exists()
+
+
+def test_overwriting_removes_nothing_that_no_run_left(small, tmp_path):
+    (tmp_path / "run" / "folds" / "dir.d").mkdir(parents=True)
+    (tmp_path / "run" / "folds" / "notes.txt").write_text("mine")
+    assert train_ich(*small, "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "run" / "folds").iterdir()) == ["dir.d", "notes.txt"]
+
+
+def test_a_disk_that_is_full_at_the_beginning_costs_the_old_run_nothing(small, tmp_path, monkeypatch):
+    train_ich(*small)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tinyresnet.ich.folder.write_json", full)
+    assert train_ich(*small, "--overwrite") == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(small, tmp_path, capsys):
+    train_ich(*small)
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    assert train_ich(*small, "--resume") == 0
+    assert "has come to its end" in capsys.readouterr().out
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("preprocessing, size", [(Preprocessing((40, 48)), (40, 48)), (Preprocessing(), (224, 224)),
+                                                 (Preprocessing(40, 32), (32, 32))])
+def test_slices_come_at_the_size_the_weights_ask_for(small, preprocessing, size, tmp_path):
+    model = tinyresnet.small_resnet(5, width=4, depths=(1, 1))  # fewer stages than published networks have
+    model.preprocessing = preprocessing
+    tinyresnet.save_weights(model, tmp_path / "tiny.npz")
+    assert train_ich(*small, "--weights", tmp_path / "tiny.npz", "--split", "plain", "--repeats", 1) == 0
+    assert tinyresnet.load_model(tmp_path / "run" / "backbone.npz").preprocessing.size == size
+    assert read_arrays(tmp_path / "run" / "head.npz")[1]["at"] == ["layer1", "layer2"]
 
 
 def test_resuming_with_other_arguments_is_refused_and_says_which(small, capsys):
@@ -318,6 +358,8 @@ def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(sm
     (["--weights", "x"], "--weights: only with --data-path"),
     (["--folds", "4", "--split", "plain"], "--split, --folds: only with --data-path"),
     (["--resume", "--overwrite", "--output-dir", "x"], "give one of them"),
+    (["--data-path", "x", "--weights", "x", "--unfreeze-from", "conv1"], "--unfreeze-from: only with --recipe finetune"),
+    (["--weight-decay", "inf"], "--weight-decay: expected at least 0, got inf"),
     (["--epochs", "0"], "--epochs: expected at least 1, got 0"),
     (["--limit", "7"], "--limit: expected at least 8, got 7"),
     (["--seed", "-1"], "--seed: expected at least 0, got -1"),

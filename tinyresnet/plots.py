@@ -43,6 +43,7 @@ def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, note
     _draw_pane(below, runs, "loss", ORANGE, 1)
     above.set(ylabel="Accuracy (%)", ylim=(0, 104), yticks=range(0, 101, 20))
     below.set(ylabel="Loss", ylim=(0, None), xlabel="Epoch")
+    below.set_xlim(min(row["epoch"] for row in history) - 0.5, None)
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     above.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="0.85")
     below.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="0.85")

@@ -74,9 +74,13 @@ class Recipe:
         history = train(model, optimizer, samples(train_rows), valid_set, epochs=epochs, batch_size=batch_size, rng=rng,
                         schedule=partial(cosine, warmup=0.1), loss_function=self.loss_function,
                         checkpoint=checkpoint, description=description)
-        probabilities = predict(model, valid_set, BATCH)[:, 1] if valid_set else np.empty(0)
+        probabilities = self.answer(model, valid_set) if valid_set else np.empty(0)
         model.eval()
         return Fit(probabilities, history)
+
+    def answer(self, model: Layer, samples: Samples) -> Array:
+        """Probabilities (n,) of the positive class."""
+        return predict(model, samples, BATCH)[:, 1]
 
     def save(self, directory: Path, classes: Sequence[str], facts: Mapping) -> None:
         """Write the last fit: backbone.npz for load_model, head.npz with weight (features, 2) and bias (2,).
@@ -92,13 +96,12 @@ class Recipe:
 
 
 class Features(Recipe):
-    """A linear head on frozen features, standardised with the training rows' mean and deviation."""
-
-    at = ("layer3", "layer4")
+    """A linear head on frozen features of the last two stages, standardised with the training rows' mean and deviation."""
 
     def __init__(self, backbone: ResNet, images: Array, labels: Array, settings: Settings):
         super().__init__(backbone, settings)
         self.labels = labels
+        self.at = [name for name, _ in backbone.children() if name.startswith("layer")][-2:]
         self.features = in_batches(lambda x: backbone.features(x, self.at), images, "features")  # (n, channels)
 
     def begin(self, train_rows, rng):
@@ -144,7 +147,7 @@ class Finetune(Recipe):
 
 
 class Scratch(Recipe):
-    """A network from random weights, on twins, of which a batch always holds both."""
+    """A network from random weights, on twins, of which a batch always holds both; asked about a slice and its mirror."""
 
     def __init__(self, new_backbone: Callable[[np.random.Generator], ResNet], images: Array, labels: Array,
                  settings: Settings):
@@ -156,6 +159,10 @@ class Scratch(Recipe):
     def begin(self, train_rows, rng):
         self.backbone = self.new_backbone(rng)
         return self.backbone, lambda rows: Samples(self.images[rows], self.labels[rows], read_twins, block=2)
+
+    def answer(self, model, samples):
+        mirrored = samples._replace(inputs=samples.inputs[:, :, ::-1])  # left and right
+        return (super().answer(model, samples) + super().answer(model, mirrored)) / 2
 
 
 def check_stage(backbone: ResNet, unfreeze_from: str) -> list[str]:

@@ -19,7 +19,7 @@ from tinyresnet.version import __version__
 DISCLAIMER = "Research and teaching only, not for diagnosis."
 EPOCH_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 PACKAGES = ("numpy", "scipy", "numba", "pillow", "matplotlib", "tqdm")
-OUTPUTS = ("args.json", "results.json", "predictions.csv", "summary.csv", "training_progress.png",
+OUTPUTS = ("results.json", "predictions.csv", "summary.csv", "training_progress.png",
            "confusion_matrix.png", "roc.png", "backbone.npz", "head.npz", "checkpoint.npz")
 
 
@@ -53,7 +53,8 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
     splits = list(dict.fromkeys(fold.split for fold, _ in outcomes))
     history = [dict(split=fold.split, repeat=fold.repeat, fold=fold.fold, **row)
                for fold, fit in outcomes if fold.split == splits[0] for row in fit.history]
-    plot_training_progress(history, directory / "training_progress.png", note=note)
+    folds = f"{splits[0].capitalize()} folds. {note}" if len(outcomes) > 1 else note
+    plot_training_progress(history, directory / "training_progress.png", note=folds)
     curves = {}
     for split in splits:
         rows, probabilities = out_of_fold(outcomes, split)

@@ -19,14 +19,15 @@ from tinyresnet.images import Preprocessing, augment, preprocess
 from tinyresnet.loss import cross_entropy
 
 WINDOWS = ((80, 40), (40, 40), (254, 100))  # width, level in HU, a channel each: brain, stroke, subdural
-SIZE = 80  # pixels a side
+SIZE = 64  # pixels a side
 PREPROCESSING = Preprocessing((SIZE, SIZE), mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # to mean 0 and variance 1
 
 
 class Twins(NamedTuple):
     """Rows 2k and 2k + 1 are one slice without and with blood. n = patients * slices * 2.
 
-    Shapes: images (n, size, size, 3) uint8, one channel a window; labels, groups (n,) int64; facts n dictionaries.
+    Shapes: images (n, size, size, 3) uint8, one channel a window; labels, groups (n,) int64; facts n dictionaries, of
+    the slices as drawn, with twice the pixels a side.
     """
 
     images: Array
@@ -38,6 +39,7 @@ class Twins(NamedTuple):
 def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
+    Slices are drawn with twice as many pixels a side and averaged, as a real image with its finer pixels is made smaller.
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
     Raises ValueError for no patients, or unless 1 <= slices <= 4.
     """
@@ -49,15 +51,21 @@ def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 
         levels: list[int] = []
         while len(levels) < slices:
             number, in_any_order = int(rng.integers(2**62)), rng.permutation(LEVELS).tolist()
-            showing = (level for level in in_any_order if shows_blood(number, kind, level, size=size))
+            showing = (level for level in in_any_order if shows_blood(number, kind, level, size=2 * size))
             levels = list(islice(showing, slices))  # looks no further than it must
         for level in levels:
             for twin in ("normal", kind):
-                phantom = make_phantom(number, twin, level, size=size)
-                images.append(three_windows(phantom.hu))
+                phantom = make_phantom(number, twin, level, size=2 * size)
+                images.append(three_windows(halved(phantom.hu)))
                 facts.append(phantom.facts)
     labels = np.arange(len(images)) % 2
     return Twins(np.stack(images), labels, np.arange(len(images)) // (2 * slices), facts)
+
+
+def halved(hu: Array) -> Array:
+    """Means of 2 x 2 pixels: (2 H, 2 W) -> (H, W)."""
+    H, W = hu.shape
+    return hu.reshape(H // 2, 2, W // 2, 2).mean(axis=(1, 3))
 
 
 def three_windows(hu: Array) -> Array:
