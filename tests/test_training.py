@@ -84,10 +84,23 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
               checkpoint=tmp_path / "checkpoint.npz")
 
 
+@pytest.mark.parametrize("change", [{"epochs": 1}, {"batch_size": 3}])
+def test_a_checkpoint_of_a_training_with_other_settings_is_refused(tmp_path, change):
+    def fit(epochs=2, batch_size=2):
+        model = Linear(3, 2)
+        samples = Samples(np.ones((6, 3), np.float32), np.arange(6) % 2)
+        train(model, SGD(model, 0.1), samples, epochs=epochs, batch_size=batch_size, rng=np.random.default_rng(0),
+              checkpoint=tmp_path / "checkpoint.npz")
+
+    fit()
+    with pytest.raises(WeightsFileError, match="checkpoint.npz: not a checkpoint of this training .it began with"):
+        fit(**change)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_at_once():
     model = Linear(3, 2)
     samples = Samples(np.full((4, 3), np.inf, np.float32), np.array([0, 1, 0, 1]))
-    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="epoch 1: try a smaller learning rate"):
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="step 1: try a smaller learning rate"):
         train(model, SGD(model, 0.1), samples, epochs=2, batch_size=2, rng=np.random.default_rng(0))
 
 
