@@ -28,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinyresnet
+from tinyresnet.files import explain
 from tinyresnet.ich.dataset import Dataset, crop_to_head, load_dataset, read_images
 from tinyresnet.ich.experiment import Fold, Slices, cross_validation, measure, run
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
               file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"train_ich: {error}", file=sys.stderr)
+        print(f"train_ich: {explain(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -325,7 +325,7 @@ def test_an_args_file_of_something_else_is_refused(small, tmp_path, capsys):
     (["--folds", 13], "at least 13 groups"),
     (["--model", "resnet50"], "holds weights of BasicBlock-1-1-1-1, --model asks for resnet50"),
     (["--data-path", "nowhere"], "nowhere: no such folder"),
-    (["--weights", "nowhere.npz"], "nowhere.npz"),
+    (["--weights", "nowhere.npz"], "train_ich: nowhere.npz: No such file or directory"),
     (["--weights", EXAMPLES / "train_ich.py"], "is not an .npz file"),
     (["--recipe", "finetune", "--unfreeze-from", "layer9"], "no stage is named 'layer9'"),
     (["--output-dir", EXAMPLES / "train_ich.py"], "train_ich.py is a file"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from numpy import ndarray as Array
 
+from tinyresnet.files import explain
 from weights_converter.conversion import convert, describe, own_facts
 from weights_converter.names import recognise, unwrap
 from weights_converter.read import read_tensors
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(convert(options.path, options.out) if options.command == "convert" else inspect(options.path))
     except (ValueError, OSError) as error:
-        print(f"weights_converter: {error}", file=sys.stderr)
+        print(f"weights_converter: {explain(error)}", file=sys.stderr)
         return 2
     return 0
 
