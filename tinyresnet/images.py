@@ -37,7 +37,7 @@ def read_image(path: str | Path) -> Array:
     camera's orientation is applied. Of an animation the first frame is read.
 
     Raises ImageFileError naming the file if it is no image, damaged, larger than MAX_PIXELS or holds floating-point
-    numbers; OSError if there is no such file, it is a folder or must not be read.
+    numbers; OSError if there is no such file or it must not be read.
     """
     try:
         with warnings.catch_warnings():
@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> Array:
             with Image.open(path, formats=FORMATS) as image:
                 _check_pixels(image.width, image.height)
                 return _as_rgb(ImageOps.exif_transpose(image))
-    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):  # say nothing about the picture
+    except (FileNotFoundError, PermissionError, MemoryError):  # say nothing about the picture
         raise
     except Exception as error:  # damaged files make decoders fail with almost any type: SyntaxError, struct.error
         raise ImageFileError(f"{path}: {_reason(error)}") from error
@@ -54,6 +54,8 @@ def read_image(path: str | Path) -> Array:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):  # Pillow's own message repeats the file name
         return f"not an image in a format we read ({', '.join(FORMATS)})"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not an image"
     if isinstance(error, (ImageFileError, Image.DecompressionBombError)):
         return str(error)
     return f"cannot be decoded ({error}); the file is damaged or incomplete, fetch or export it again"
