@@ -36,7 +36,7 @@ from tinyresnet.ich.recipes import Features, Finetune, Recipe, Scratch, Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
 from tinyresnet.ich.twins import PREPROCESSING, make_twins
 
-PHANTOM_PATIENTS = 640, 160  # that learn, and that test
+PHANTOM_PATIENTS = 800, 200  # that learn, and that test
 SMALL = partial(tinyresnet.small_resnet, depths=(1, 1, 1), width=24)  # learns from phantoms
 NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given

@@ -150,14 +150,22 @@ def preprocess(image: Array, preprocessing: Preprocessing) -> Array:
     """
     _check_image(image)
     if preprocessing.resize is not None:
-        height, width = _resized_size(image.shape[0], image.shape[1], preprocessing.resize)
-        _check_pixels(width, height)
-        resized = Image.fromarray(image).resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
-        image = np.asarray(resized)  # (height, width, 3)
+        size = _resized_size(image.shape[0], image.shape[1], preprocessing.resize)
+        image = resize(image, size, preprocessing.interpolation)  # (height, width, 3)
     if preprocessing.crop is not None:
         image = _centre_crop(image, preprocessing.crop)  # (crop, crop, 3)
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)  # (3,)
     return (image.astype(np.float32) / np.float32(255) - mean) / std
+
+
+def resize(image: Array, size: tuple[int, int], interpolation: str = "bilinear") -> Array:
+    """image (H, W, 3) uint8 -> (height, width, 3) of this size; shrinking averages (antialias).
+
+    Raises ValueError for a size beyond MAX_PIXELS.
+    """
+    height, width = size
+    _check_pixels(width, height)
+    return np.asarray(Image.fromarray(image).resize((width, height), INTERPOLATIONS[interpolation]))
 
 
 def _check_image(image: Array) -> None:
