@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyresnet import load_model, preprocess, read_image, softmax
+from tinyresnet.files import explain
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = load_model(args.weights)
         x = preprocess(read_image(args.image), model.preprocessing)  # (224, 224, 3)
     except (ValueError, OSError) as error:
-        print(f"classify_image: {error}", file=sys.stderr)
+        print(f"classify_image: {explain(error)}", file=sys.stderr)
         return 2
     probabilities = softmax(model.forward(x[None]))[0]  # (classes,)
     for k in np.argsort(-probabilities)[:5]:

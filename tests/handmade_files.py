@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from weights_converter.names import NETWORKS, Network, expected_shapes
+from weights_converter.names import Network, expected_shapes
 
 # -- zip files ------------------------------------------------------------------------------------------------------
 
@@ -103,10 +103,10 @@ def torch_state(arrays):
     return torch_file(pickle, {name: array.tobytes() for name, array in arrays.items()})
 
 
-def state_of(name="ResNet-18", width=2, num_classes=5, seed=0):
+def state_of(name="resnet18", width=2, num_classes=5, seed=0):
     """Random arrays under torchvision's names, in torch's layout, of a network thin enough to be quick."""
     rng = np.random.default_rng(seed)
-    shapes = expected_shapes(Network(name, *NETWORKS[name], width, num_classes))
+    shapes = expected_shapes(Network(name, width, num_classes))
     return {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
 
 

@@ -170,10 +170,29 @@ def test_other_files_in_a_class_folder_are_ignored(tmp_path):
     assert len(load_dataset(tmp_path).paths) == 5
 
 
-@pytest.mark.parametrize("positive, negative", [("sick", "healthy"), ("hemorrhage", "no hemorrhage")])
+@pytest.mark.parametrize("positive, negative", [("sick", "healthy"), ("hemorrhage", "no hemorrhage"),
+                                                ("ICH", "no_hemorrhage"), ("bleed", "Non-Hemorrhagic")])
 def test_a_positive_class_that_cannot_be_told_must_be_passed(tmp_path, positive, negative):
     with pytest.raises(DatasetError, match="which of the folders .* is the positive class.*--positive-class"):
         load_dataset(two_folders(tmp_path, positive, negative))
+
+
+def test_a_folder_is_not_negative_because_its_name_begins_like_a_negation(tmp_path):
+    assert load_dataset(two_folders(tmp_path, "nontraumatic hemorrhage", "healthy")).positive == "nontraumatic hemorrhage"
+
+
+def test_an_id_finds_its_image_whatever_its_format(tmp_path):
+    (tmp_path / "labels.csv").write_text("id,hemorrhage\n0,0\n1,1\n")
+    for name in ("000.jpg", "1.bmp"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert [path.name for path in load_dataset(tmp_path).paths] == ["000.jpg", "1.bmp"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "000.png")
+    (tmp_path / "labels.csv").write_text("id,hemorrhage,hemorrhage\n0,0,1\n")
+    with pytest.raises(DatasetError, match="a column's name occurs twice in row 1"):
+        load_dataset(tmp_path)
 
 
 def test_a_positive_class_that_is_no_folder_is_refused(tmp_path):

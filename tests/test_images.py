@@ -133,7 +133,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, content):
 
 
 def test_a_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(ImageFileError, match=tmp_path.name):
+    with pytest.raises(ImageFileError, match=f"{tmp_path.name}: is a folder"):
         read_image(tmp_path)
 
 

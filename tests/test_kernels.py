@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from tinyresnet.kernels.batchnorm import (gradient_sums, gradient_sums_reference, input_gradient, input_gradient_reference,
+                                          moments, moments_reference, scale_and_shift, scale_and_shift_reference)
 from tinyresnet.kernels.conv import (conv_backward_input, conv_backward_input_reference, conv_backward_weight,
                                      conv_backward_weight_reference, conv_forward, conv_forward_reference)
 from tinyresnet.kernels.im2col import col2im, col2im_reference, im2col, im2col_reference, out_size
-from tinyresnet.kernels.sums import channel_dots, channel_dots_reference, channel_sums, channel_sums_reference
 from tinyresnet.kernels.maxpool import maxpool, maxpool_backward, maxpool_backward_reference, maxpool_reference, pool_size
 
 # kernel, stride, padding of ResNet-50's convolutions, and two that are not
@@ -176,10 +177,34 @@ def test_one_thread_and_two_give_the_same_bits():
     assert len(prints) == 1
 
 
-@pytest.mark.parametrize("shape", [(2, 7, 8, 3), (3, 65, 72, 5), (1, 1, 1, 4)])
-@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-6), (np.float64, 1e-13)])  # the products' rounding
-def test_sums_over_a_channel_equal_their_references(shape, dtype, rtol):
-    a, b = (np.random.default_rng(seed).standard_normal(shape).astype(dtype) + 1 for seed in (0, 1))
-    np.testing.assert_allclose(channel_sums(a), channel_sums_reference(a), rtol=rtol)
-    np.testing.assert_allclose(channel_dots(a, b), channel_dots_reference(a, b), rtol=rtol)
-    assert channel_sums(a).dtype == channel_dots(a, b).dtype == np.float64
+PIXELS = [(2, 7, 8, 3), (3, 65, 72, 5), (1, 1, 1, 4), (2, 16, 32, 3)]  # less than a tile, many and a part, one pixel, two
+PRECISIONS = [(np.float32, 1e-5), (np.float64, 1e-12)]  # rounding of sums in another order
+
+
+@pytest.mark.parametrize("shape", PIXELS)
+@pytest.mark.parametrize("dtype, rtol", PRECISIONS)
+def test_the_sums_of_batch_norm_equal_their_references(shape, dtype, rtol):
+    x, dy = (np.random.default_rng(seed).standard_normal(shape).astype(dtype) + dtype(1) for seed in (0, 1))
+    mean = x.mean(axis=(0, 1, 2))
+    for fast, plain in [*zip(moments(x), moments_reference(x)),
+                        *zip(gradient_sums(dy, x, mean), gradient_sums_reference(dy, x, mean))]:
+        np.testing.assert_allclose(fast, plain, rtol=rtol, atol=rtol)
+        assert fast.dtype == np.float64
+
+
+@pytest.mark.parametrize("shape", PIXELS)
+@pytest.mark.parametrize("dtype, rtol", PRECISIONS)
+def test_the_elementwise_passes_of_batch_norm_equal_their_references(shape, dtype, rtol):
+    rng = np.random.default_rng(0)
+    x, dy, factors = (rng.standard_normal(size).astype(dtype) for size in (shape, shape, (3, shape[3])))
+    mean, scale, shift = factors
+    for fast, plain in [(scale_and_shift(x, mean, scale, shift), scale_and_shift_reference(x, mean, scale, shift)),
+                        (input_gradient(dy, x, mean, factors), input_gradient_reference(dy, x, mean, factors))]:
+        np.testing.assert_allclose(fast, plain, rtol=rtol, atol=rtol)
+        assert fast.dtype == dtype and fast.shape == shape
+
+
+def test_a_variance_far_from_zero_does_not_cancel():
+    """E[x*x] - mean*mean in float32 gives anything from -10 to 10 here."""
+    x = (1000 + np.random.default_rng(0).standard_normal((4, 33, 40, 2))).astype(np.float32)
+    np.testing.assert_allclose(moments(x)[1], x.astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-9)  # sums in float64

@@ -5,7 +5,8 @@ import pytest
 
 import tinyresnet
 from tinyresnet import small_resnet
-from tinyresnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.images import Preprocessing
+from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, MaxPool2d, ReLU, Sequential
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
 
 
@@ -121,9 +122,27 @@ def test_unfreezing_brings_the_gradients_back():
     assert [name for name, _ in model.named_grads()] == ["fc.weight", "fc.bias"]
 
 
-def test_freezing_an_unknown_stage_is_refused():
-    with pytest.raises(ValueError, match="no layer is named 'layer9'"):
-        small_resnet(width=4).freeze("layer9")
+@pytest.mark.parametrize("prefix, tops", [
+    ("layer1", ["layer1"]), ("layer1.1", ["layer1.1"]), ("layer1.1.conv", ["layer1.1.conv1", "layer1.1.conv2"]),
+    ("layer", ["layer1", "layer2", "layer3", "layer4"])])
+def test_a_prefix_means_the_layer_of_that_name_or_else_all_that_begin_with_it(prefix, tops):
+    model = small_resnet(width=1, depths=(11, 1, 1, 1)).freeze(prefix)  # layer1.10 begins with layer1.1
+    assert {name for name, layer in model.named_layers() if layer.frozen} == {
+        name for name, _ in model.named_layers() if any(f"{name}.".startswith(f"{top}.") for top in tops)}
+
+
+def test_freezing_an_unknown_stage_is_refused_before_anything_is_frozen():
+    model = small_resnet(width=4)
+    with pytest.raises(ValueError, match="no name begins with 'layer9'; the first are conv1, bn1"):
+        model.freeze("conv1", "layer9")
+    assert not any(layer.frozen for _, layer in model.named_layers())
+
+
+def test_a_batch_norm_frozen_after_forward_gets_no_gradients():
+    layer = BatchNorm2d(3)
+    layer.forward(images())
+    layer.freeze().backward(images())
+    assert layer.named_grads() == []
 
 
 def test_parts_one_after_the_other_are_the_network():
@@ -143,6 +162,14 @@ def test_backward_to_a_stage_returns_the_gradient_at_its_output():
     np.testing.assert_array_equal(model.backward(dlogits, to="layer3"), expected)
 
 
+def test_backward_to_a_stage_leaves_no_gradients_of_an_earlier_backward_before_it():
+    model = small_resnet(width=4)
+    model.backward(model.forward(images()))
+    model.backward(model.forward(images()), to="layer3")
+    names = [name for name, _ in model.named_grads()]
+    assert names == [name for name, _ in model.named_params() if name.startswith(("layer4.", "fc."))]
+
+
 def test_an_unknown_stage_is_refused_and_the_known_ones_are_listed():
     with pytest.raises(ValueError, match="no stage is named 'layer5'; there are conv1, bn1, .*layer4, avgpool, fc"):
         small_resnet(width=4).part(to="layer5")
@@ -155,6 +182,11 @@ def test_features_are_the_averages_of_the_stages_side_by_side_in_the_order_asked
     np.testing.assert_array_equal(model.features(x, at=("layer4", "layer3")), np.concatenate([layer4, layer3], axis=1))
 
 
+def test_features_of_an_unknown_stage_are_refused():
+    with pytest.raises(ValueError, match="no stage is named 'layer3'; there are conv1, .*layer2, avgpool, fc"):
+        small_resnet(width=4, depths=(1, 1)).features(images())
+
+
 def test_a_new_head_has_the_new_number_of_classes_and_the_rest_stays():
     model = small_resnet(width=4)
     before = model.state_dict()
@@ -163,6 +195,12 @@ def test_a_new_head_has_the_new_number_of_classes_and_the_rest_stays():
     assert model.config["num_classes"] == 7
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items()
                if not name.startswith(("fc", "bn")) and ".bn" not in name and "downsample.1" not in name)
+
+
+def test_a_new_head_has_the_dtype_of_the_old():
+    model = small_resnet(width=4).astype(np.float64)
+    model.replace_head(5)
+    assert model.forward(images(dtype=np.float64)).dtype == np.float64
 
 
 def test_loading_a_state_gives_the_same_logits():
@@ -191,6 +229,15 @@ def test_a_strict_load_of_another_network_is_refused_and_changes_nothing():
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
 
+@pytest.mark.parametrize("array", [np.array(["a"] * 32), np.ones(32, complex)])
+def test_an_array_of_something_else_than_real_numbers_is_refused_and_changes_nothing(array):
+    model, state = small_resnet(width=4), small_resnet(width=4, rng=np.random.default_rng(1)).state_dict()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="layer4.0.bn2.weight should hold real numbers"):
+        model.load_state_dict(state | {"layer4.0.bn2.weight": array})
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
 def test_a_partial_load_reports_what_did_not_fit():
     model, state = small_resnet(width=4), small_resnet(3, width=4, rng=np.random.default_rng(1)).state_dict()
     del state["conv1.weight"]
@@ -205,6 +252,16 @@ def test_the_printed_table_ends_with_the_total_and_shows_each_block_once():
     rows = {line.split()[0]: line for line in lines}
     assert "(N, 14, 14, 1024)" in rows["layer3.5"] and rows["layer3.5"].endswith("1,117,184")
     assert sum("Bottleneck" in line for line in lines) == 16
+
+
+def test_the_printed_table_is_for_the_size_that_the_preprocessing_gives():
+    model = small_resnet(width=4)
+    model.preprocessing = Preprocessing((64, 96))
+    assert "for images of 64 x 96 pixels" in str(model) and "(N, 32, 48, 4)" in str(model)
+
+
+def test_a_network_is_named_in_one_line():
+    assert repr(tinyresnet.resnet18(7, width=4)) == "ResNet(resnet18, num_classes=7)"
 
 
 @pytest.mark.parametrize("size", [(224, 224), (97, 64)])
@@ -248,13 +305,33 @@ def test_a_sequential_takes_names_and_numbers():
     assert [name for name, _ in Sequential(*named).named_params()] == ["0.weight", "1.weight"]
 
 
+@pytest.mark.parametrize("name", ["training", "forward", "grads"])
+def test_a_name_that_every_layer_uses_is_refused_for_a_part(name):
+    with pytest.raises(ValueError, match=f"cannot be called '{name}'"):
+        Sequential(**{name: ReLU()})
+
+
 def test_about_twenty_names_are_public_and_all_of_them_exist():
     assert 15 <= len(tinyresnet.__all__) <= 25
     assert all(hasattr(tinyresnet, name) for name in tinyresnet.__all__)
 
 
-@pytest.mark.parametrize("layer", [Conv2d(3, 4, 3), MaxPool2d(3, 2)], ids=repr)
-def test_a_gradient_of_another_shape_is_refused_before_a_kernel_reads_past_its_end(layer):
-    layer.forward(np.ones((2, 10, 10, 3), np.float32))
+EVERY_LAYER = [(Conv2d(3, 4, 3), (2, 9, 10, 3)), (MaxPool2d(3, 2), (2, 9, 10, 3)), (BatchNorm2d(3), (2, 9, 10, 3)),
+               (BatchNorm2d(3).freeze(), (2, 9, 10, 3)), (ReLU(), (2, 9, 10, 3)), (GlobalAvgPool(), (2, 9, 10, 3)),
+               (Linear(3, 2), (5, 3)), (BasicBlock(3, 4, stride=2), (2, 9, 10, 3))]
+
+
+@pytest.mark.parametrize("layer, shape", EVERY_LAYER, ids=str)
+@pytest.mark.parametrize("wrong", [lambda y: y[:1], lambda y: y[0], lambda y: y.astype(np.float64), lambda y: y.tolist(),
+                                   lambda y: np.ones((4000, *y.shape[1:]), y.dtype)],
+                         ids=["fewer", "one dimension less", "float64", "list", "more"])
+def test_a_gradient_unlike_the_output_is_refused(layer, shape, wrong):
+    y = layer.forward(np.ones(shape, np.float32))
     with pytest.raises(ValueError, match="expected dy of shape"):
-        layer.backward(np.ones((4000, 8, 8, 4), np.float32))
+        layer.backward(wrong(y))
+
+
+@pytest.mark.parametrize("layer", [MaxPool2d(3, 2), GlobalAvgPool()], ids=repr)
+def test_pooling_refuses_integers(layer):
+    with pytest.raises(ValueError, match="expected x of dtype float32, got int64"):
+        layer.forward(np.ones((1, 5, 5, 2), np.int64))

@@ -139,9 +139,10 @@ def test_a_group_larger_than_a_fair_fold_has_a_fold_to_itself_as_far_as_it_can()
     ([0, 1, 0, 1], [0, 1, 2, 3], 1, "at least 2 folds, got 1"),
     ([0, 0, 0], [0, 1, 2], 2, "two classes, got 1"),
     ([], [], 2, "two classes, got 0"),
-    ([0, 0, 0, 1], [0, 1, 2, 3], 2, "at least 2 groups of class 1.*got 1 images in 1 groups"),
+    ([0, 0, 0, 1], [0, 1, 2, 2], 2, "at least 2 groups of class 1.*got 1 images in 1 groups"),
     ([0, 0, 1, 1, 1], [0, 1, 2, 2, 2], 2, "at least 2 groups of class 1.*got 3 images in 1 groups"),
     ([0, 1, 0, 1], [0, 0, 1, 1], 3, "at least 3 groups of class 0.*2 groups; use fewer folds"),
+    ([0, 1, 0, 1], [0, 1, 2, 3], 3, "at least 3 images of class 0, one for each fold, got 2; use"),
     ([0, 1], [0, 1, 2], 2, "one group an image"),
     ([[0, 1]], [[0, 1]], 2, "one group an image")])
 def test_what_cannot_be_divided_is_refused_with_the_numbers(labels, groups, folds, message):

@@ -3,7 +3,10 @@
 import csv
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +14,12 @@ import pytest
 from PIL import Image
 
 import tinyresnet
+from tinyresnet.ich.dataset import crop_to_head
 from tinyresnet.images import Preprocessing
 from tinyresnet.weights import read_arrays
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "folds", "head.npz", "predictions.csv", "results.json",
+OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "head.npz", "predictions.csv", "results.json",
            "roc.png", "summary.csv", "training_progress.png"]
 MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
 
@@ -73,6 +77,7 @@ def test_without_arguments_but_small_it_learns_from_phantoms(tmp_path, capsys):
     assert found["data"]["synthetic"] and found["data"]["source"] == "phantoms" and found["data"]["images"] == 80
     assert found["data"]["positive"] == 40 and found["data"]["groups"] == 20
     assert found["protocol"] | {"recipe": "scratch", "seed": 0} == found["protocol"]
+    assert found["model"] == {"name": "small_resnet", "weights": None, "sha256": None}
     assert list(found["metrics"]) == ["grouped"] and list(found["metrics"]["grouped"]) == MEASURES
     printed = capsys.readouterr().out
     assert "Synthetic head-CT phantoms" in printed and "python -m weights_converter convert" in printed
@@ -85,6 +90,34 @@ def test_no_phantom_patient_learns_and_tests(tmp_path):
     assert {int(row["group"]) for row in rows} == set(range(16, 20))  # the last patients; the first sixteen learned
 
 
+def test_the_network_that_was_trained_says_on_what_and_is_built_and_fed_from_its_file_alone(tmp_path):
+    train_ich("--limit", 80, "--epochs", 1, "--output-dir", tmp_path / "run")
+    model = tinyresnet.load_model(tmp_path / "run" / "backbone.npz")
+    assert model.classes == ["normal", "hemorrhage"] and model.preprocessing.size == (64, 64)
+    assert model.origin["data"]["synthetic"] and model.origin["protocol"]["recipe"] == "scratch"
+    assert read_arrays(tmp_path / "run" / "head.npz")[1]["data"]["synthetic"]
+
+
+def test_it_runs_where_numba_is_not_installed(tmp_path):
+    """Neither the module nor its metadata can be found, as after `pip uninstall numba`."""
+    program = f"""if True:
+        import sys, importlib.metadata as metadata
+        sys.modules["numba"] = None
+        installed = metadata.version
+        def version(name):
+            if name == "numba":
+                raise metadata.PackageNotFoundError(name)
+            return installed(name)
+        metadata.version = version
+        sys.path.insert(0, {str(EXAMPLES)!r})
+        import train_ich
+        sys.exit(train_ich.main(["--limit", "8", "--epochs", "1", "--output-dir", {str(tmp_path / "run")!r}]))"""
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "TINYRESNET_KERNELS": "reference"},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "numba" not in json.loads((tmp_path / "run" / "args.json").read_text())["versions"]
+
+
 def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsys):
     assert train_ich(*small, "--epochs", 40, "--lr", 0.01) == 0
     found, printed = results(tmp_path / "run"), capsys.readouterr().out
@@ -94,6 +127,7 @@ def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsy
     assert found["model"]["name"] == "BasicBlock-1-1-1-1" and len(found["model"]["sha256"]) == 64
     assert found["metrics"]["plain"]["roc_auc"]["value"] > 0.8, "the bright square is easy"
     assert "grouped" in printed and "plain" in printed and "not for diagnosis" in printed
+    assert "24 images, 12 of them positive ('hemorrhage'), the others 'normal'" in printed
 
 
 def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_fold(small, tmp_path):
@@ -123,11 +157,11 @@ def test_the_summary_has_a_row_an_epoch_of_every_fold(small, tmp_path):
 def test_the_saved_network_and_head_answer_without_the_training_code(small, slices, tmp_path):
     train_ich(*small, "--epochs", 40, "--lr", 0.01)
     backbone, (head, facts) = tinyresnet.load_model(tmp_path / "run/backbone.npz"), read_arrays(tmp_path / "run/head.npz")
-    assert facts["classes"] == ["normal", "hemorrhage"]
+    assert facts["classes"] == ["normal", "hemorrhage"] and facts["protocol"]["input"].startswith("crop_to_head")
     answers = []
     for number in (0, 23):
         image = tinyresnet.read_image(slices / "head_ct" / "head_ct" / f"{number:03}.png")
-        x = tinyresnet.preprocess(image, backbone.preprocessing)[None]
+        x = tinyresnet.preprocess(crop_to_head(image), backbone.preprocessing)[None]
         logits = backbone.features(x, facts["at"]) @ head["weight"] + head["bias"]
         answers.append(tinyresnet.softmax(logits)[0, 1])
     assert answers[0] > 0.5 > answers[1]
@@ -140,6 +174,8 @@ def test_finetuning_runs_and_its_training_loss_falls(small, tmp_path):
         losses = [float(row["train_loss"]) for row in csv.DictReader(file) if row["fold"] == "0"]
     assert losses[-1] < losses[0]
     assert results(tmp_path / "run")["protocol"]["unfreeze_from"] == "layer3"
+    model = tinyresnet.load_model(tmp_path / "run" / "backbone.npz")
+    assert model.classes == ["normal", "hemorrhage"] and model.origin["before"] == "random initialisation"
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(small, tmp_path, monkeypatch, capsys):
@@ -195,20 +231,104 @@ def test_a_folder_with_something_in_it_is_refused_and_overwritten_only_when_aske
     assert (tmp_path / "run" / "thesis.txt").exists()
 
 
+def test_overwriting_removes_nothing_that_no_run_left(small, tmp_path):
+    (tmp_path / "run" / "folds" / "dir.d").mkdir(parents=True)
+    (tmp_path / "run" / "folds" / "notes.txt").write_text("mine")
+    assert train_ich(*small, "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "run" / "folds").iterdir()) == ["dir.d", "notes.txt"]
+
+
+def test_a_disk_that_is_full_at_the_beginning_costs_the_old_run_nothing(small, tmp_path, monkeypatch):
+    train_ich(*small)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tinyresnet.ich.folder.write_json", full)
+    assert train_ich(*small, "--overwrite") == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(small, tmp_path, capsys):
+    train_ich(*small)
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    assert train_ich(*small, "--resume") == 0
+    assert "has come to its end" in capsys.readouterr().out
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("preprocessing, size", [(Preprocessing((40, 48)), (40, 48)), (Preprocessing(), (224, 224)),
+                                                 (Preprocessing(40, 32), (32, 32))])
+def test_slices_come_at_the_size_the_weights_ask_for(small, preprocessing, size, tmp_path):
+    model = tinyresnet.small_resnet(5, width=4, depths=(1, 1))  # fewer stages than published networks have
+    model.preprocessing = preprocessing
+    tinyresnet.save_weights(model, tmp_path / "tiny.npz")
+    assert train_ich(*small, "--weights", tmp_path / "tiny.npz", "--split", "plain", "--repeats", 1) == 0
+    assert tinyresnet.load_model(tmp_path / "run" / "backbone.npz").preprocessing.size == size
+    assert read_arrays(tmp_path / "run" / "head.npz")[1]["at"] == ["layer1", "layer2"]
+
+
 def test_resuming_with_other_arguments_is_refused_and_says_which(small, capsys):
     train_ich(*small)
     assert train_ich(*small, "--resume", "--lr", 0.5) == 2
     assert "lr was None, now 0.5" in capsys.readouterr().err
 
 
+def test_resuming_with_other_labels_or_other_weights_is_refused(slices, small, weights, tmp_path, capsys):
+    shutil.copytree(slices, tmp_path / "data")
+    shutil.copy(weights, tmp_path / "weights.npz")
+    small += ["--data-path", tmp_path / "data", "--weights", tmp_path / "weights.npz"]
+    assert train_ich(*small) == 0
+    groups = (tmp_path / "data" / "groups.csv")
+    groups.write_text(groups.read_text().replace("23,11", "23,new"))
+    assert train_ich(*small, "--resume") == 2
+    assert "images was" in capsys.readouterr().err
+    shutil.copy(slices / "groups.csv", groups)
+    model = tinyresnet.load_model(weights)
+    model.fc.bias += 1
+    tinyresnet.save_weights(model, tmp_path / "weights.npz")
+    assert train_ich(*small, "--resume") == 2
+    assert "weights was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [["--data-path", "nowhere"], ["--weights", "nowhere.npz"], ["--folds", 13],
+                                    ["--recipe", "finetune", "--unfreeze-from", "layer9"]])
+def test_input_that_cannot_be_used_leaves_the_run_that_was_to_be_overwritten_as_it_was(small, change, tmp_path):
+    train_ich(*small)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    assert train_ich(*small, *change, "--overwrite") == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_an_overwritten_run_leaves_nothing_behind(small, tmp_path, monkeypatch):
+    train_ich(*small)
+    args = (tmp_path / "run" / "args.json").read_bytes()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyresnet.training.save_checkpoint", interrupt)
+    assert train_ich(*small, "--lr", 0.5, "--overwrite") == 130
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["args.json", "folds"]
+    assert (tmp_path / "run" / "args.json").read_bytes() != args and not list((tmp_path / "run" / "folds").iterdir())
+
+
+def test_an_args_file_of_something_else_is_refused(small, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "args.json").write_text("[1, 2]")
+    assert train_ich(*small, "--resume") == 2
+    assert "args.json is not what a run leaves there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change, message", [
     (["--folds", 13], "at least 13 groups"),
     (["--model", "resnet50"], "holds weights of BasicBlock-1-1-1-1, --model asks for resnet50"),
     (["--data-path", "nowhere"], "nowhere: no such folder"),
-    (["--weights", "nowhere.npz"], "nowhere.npz"),
+    (["--weights", "nowhere.npz"], "train_ich: nowhere.npz: No such file or directory"),
     (["--weights", EXAMPLES / "train_ich.py"], "is not an .npz file"),
     (["--recipe", "finetune", "--unfreeze-from", "layer9"], "no stage is named 'layer9'"),
-    (["--epochs", 0], "expected positive --epochs"),
+    (["--output-dir", EXAMPLES / "train_ich.py"], "train_ich.py is a file"),
 ])
 def test_what_cannot_be_used_is_refused_in_one_line(small, change, message, capsys):
     assert train_ich(*small, *change) == 2
@@ -235,7 +355,17 @@ def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(sm
 @pytest.mark.parametrize("arguments, message", [
     (["--resume"], "--resume needs --output-dir"),
     (["--data-path", "x"], "--data-path needs --weights"),
-    (["--weights", "x"], "need --data-path"),
+    (["--weights", "x"], "--weights: only with --data-path"),
+    (["--folds", "4", "--split", "plain"], "--split, --folds: only with --data-path"),
+    (["--resume", "--overwrite", "--output-dir", "x"], "give one of them"),
+    (["--data-path", "x", "--weights", "x", "--unfreeze-from", "conv1"], "--unfreeze-from: only with --recipe finetune"),
+    (["--weight-decay", "inf"], "--weight-decay: expected at least 0, got inf"),
+    (["--epochs", "0"], "--epochs: expected at least 1, got 0"),
+    (["--limit", "7"], "--limit: expected at least 8, got 7"),
+    (["--seed", "-1"], "--seed: expected at least 0, got -1"),
+    (["--data-path", "x", "--weights", "x", "--repeats", "0"], "--repeats: expected at least 1, got 0"),
+    (["--lr", "nan"], "--lr: expected a positive number, got nan"),
+    (["--weight-decay", "nan"], "--weight-decay: expected at least 0, got nan"),
     (["--epoch"], "expected one argument"),
 ])
 def test_the_command_line_says_what_is_missing(arguments, message, capsys):

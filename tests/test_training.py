@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyresnet import SGD, Adam, WeightsFileError, small_resnet
-from tinyresnet.layers import Linear
+from tinyresnet.layers import Linear, Sequential
 from tinyresnet.optim import constant, cosine
 from tinyresnet.training import Samples, batches, evaluate, predict, train
 from tinyresnet.weights import read_arrays
@@ -84,10 +84,23 @@ def test_a_checkpoint_of_another_network_is_refused_by_name(tmp_path):
               checkpoint=tmp_path / "checkpoint.npz")
 
 
+@pytest.mark.parametrize("change", [{"epochs": 1}, {"batch_size": 3}])
+def test_a_checkpoint_of_a_training_with_other_settings_is_refused(tmp_path, change):
+    def fit(epochs=2, batch_size=2):
+        model = Linear(3, 2)
+        samples = Samples(np.ones((6, 3), np.float32), np.arange(6) % 2)
+        train(model, SGD(model, 0.1), samples, epochs=epochs, batch_size=batch_size, rng=np.random.default_rng(0),
+              checkpoint=tmp_path / "checkpoint.npz")
+
+    fit()
+    with pytest.raises(WeightsFileError, match="checkpoint.npz: not a checkpoint of this training .it began with"):
+        fit(**change)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_at_once():
     model = Linear(3, 2)
     samples = Samples(np.full((4, 3), np.inf, np.float32), np.array([0, 1, 0, 1]))
-    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="epoch 1: try a smaller learning rate"):
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match="step 1: try a smaller learning rate"):
         train(model, SGD(model, 0.1), samples, epochs=2, batch_size=2, rng=np.random.default_rng(0))
 
 
@@ -118,8 +131,8 @@ def test_constant_stays():
 def test_the_longest_prefix_gives_the_learning_rate_factor():
     model = small_resnet(width=4)
     adam = Adam(model, lr_factors={"layer1": 2, "layer1.0.conv1": 3, "fc": 10})
-    assert [adam.lr_factor(name) for name in ("layer1.0.conv1.weight", "layer1.0.bn1.bias", "fc.weight", "conv1.weight")
-            ] == [3, 2, 10, 1]
+    assert [adam.lr_factor.get(name, 1) for name in ("layer1.0.conv1.weight", "layer1.0.bn1.bias", "fc.weight",
+                                                     "conv1.weight")] == [3, 2, 10, 1]
 
 
 def test_a_head_with_factor_ten_moves_ten_times_as_far_in_one_step():
@@ -142,3 +155,58 @@ def test_frozen_parameters_are_not_decayed():
     model.backward(model.forward(bright_or_dark(2).inputs))
     Adam(model, 0.1, weight_decay=0.5).step()
     np.testing.assert_array_equal(model.layer1[0].conv1.weight, before)
+
+
+def test_an_unfrozen_parameter_begins_with_its_own_first_step():
+    """With the others' count its bias correction would be missing, and its first step a third as long."""
+    def moved(steps_before):
+        model, x = Linear(3, 2), np.ones((1, 3), np.float32)
+        tail = Sequential(a=Linear(3, 3), b=model)
+        adam = Adam(tail, 0.1)
+        tail.freeze("b")
+        for _ in range(steps_before):
+            tail.forward(x)
+            tail.backward(np.ones((1, 2), np.float32))
+            adam.step()
+        tail.unfreeze("b")
+        before = model.bias.copy()
+        tail.forward(x)
+        tail.backward(np.ones((1, 2), np.float32))
+        adam.step()
+        return model.bias - before
+
+    np.testing.assert_array_equal(moved(5), moved(0))
+
+
+def test_a_learning_rate_factor_for_no_parameter_is_refused():
+    with pytest.raises(ValueError, match="no name begins with 'head'; the first are conv1.weight, bn1.weight"):
+        Adam(small_resnet(width=4), lr_factors={"head": 10})
+
+
+@pytest.mark.parametrize("make", [
+    lambda model: Adam(model, -1), lambda model: Adam(model, math.nan), lambda model: Adam(model, weight_decay=math.nan),
+    lambda model: Adam(model, betas=(0.9, 1.0)), lambda model: Adam(model, eps=-1),
+    lambda model: SGD(model, 0.1, momentum=-3), lambda model: SGD(model, 0.1, lr_factors={"weight": -1})])
+def test_numbers_that_no_optimiser_can_use_are_refused(make):
+    with pytest.raises(ValueError, match="got"):
+        make(Linear(3, 2))
+
+
+def test_an_optimiser_of_the_old_head_is_refused_for_a_new_one():
+    model = small_resnet(width=4)
+    adam, x = Adam(model), bright_or_dark(2).inputs
+    model.backward(model.forward(x))
+    adam.step()
+    model.replace_head(5)
+    model.backward(model.forward(x))
+    with pytest.raises(ValueError, match="fc.weight has another shape .* make a new optimiser"):
+        adam.step()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5])
+def test_the_schedule_is_told_how_many_steps_there_will_be(batch_size):
+    model, told = Linear(3, 2), []
+    samples = Samples(np.ones((12, 3), np.float32), np.arange(12) % 2, block=2)
+    train(model, SGD(model, 0.1), samples, epochs=2, batch_size=batch_size, rng=np.random.default_rng(0),
+          schedule=lambda step, steps: told.append((step, steps)) or 1.0)
+    assert told == [(step, len(told)) for step in range(len(told))]

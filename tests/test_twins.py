@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from tinyresnet import small_resnet
 from tinyresnet.gradcheck import numerical_gradient, relative_error
 from tinyresnet.ich.phantom import KINDS, make_phantom, window
-from tinyresnet.ich.twins import WINDOWS, make_twins, read_twins, twin_loss
+from tinyresnet.ich.recipes import Scratch, Settings
+from tinyresnet.ich.twins import SIZE, WINDOWS, make_twins, read_twins, twin_loss
+from tinyresnet.images import resize
 from tinyresnet.metrics import binary_measures
+from tinyresnet.training import predict
 
 BLEEDS = KINDS[1:]
 
@@ -60,9 +64,9 @@ def test_shapes_and_dtypes():
 
 def test_each_channel_is_the_slice_in_its_window(twins):
     fact = twins.facts[3]
-    hu = make_phantom(fact["seed"], fact["kind"], fact["level"], size=80).hu
-    for channel, (width, level) in enumerate(WINDOWS):
-        np.testing.assert_array_equal(twins.images[3, ..., channel], window(hu, width, level))
+    hu = make_phantom(fact["seed"], fact["kind"], fact["level"], size=2 * SIZE).hu
+    drawn = np.stack([window(hu, width, level) for width, level in WINDOWS], axis=-1)
+    np.testing.assert_array_equal(twins.images[3], resize(drawn, (SIZE, SIZE)))
 
 
 # 100 patients: the standard error of an AUC is at most .04
@@ -91,6 +95,16 @@ def test_both_twins_are_turned_zoomed_and_mirrored_alike():
 def test_another_pair_is_changed_in_another_way():
     x = read_twins(np.repeat(make_twins(1, seed=5).images[:1], 4, axis=0), np.random.default_rng(0))
     assert (x[0] != x[2]).any()
+
+
+def test_a_slice_and_its_mirror_get_the_same_answer():
+    twins = make_twins(2, seed=5)
+    recipe = Scratch(lambda rng: small_resnet(width=4, rng=rng), twins.images, twins.labels, Settings(1, 8, 1e-3, 0))
+    model, samples = recipe.begin(np.arange(8), np.random.default_rng(0))
+    seen = samples(np.arange(8))
+    mirrored = seen._replace(inputs=np.ascontiguousarray(seen.inputs[:, :, ::-1]))
+    np.testing.assert_array_equal(recipe.answer(model, seen), recipe.answer(model, mirrored))
+    assert (predict(model, seen, 8) != predict(model, mirrored, 8)).any()
 
 
 @pytest.mark.parametrize("patients, slices", [(0, 2), (2, 0), (2, 5)])

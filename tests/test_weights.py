@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from handmade_files import SIX, npy, npz_file, zip_file
 
+from tinyresnet.images import Preprocessing
 from tinyresnet.layers import Linear
 from tinyresnet.resnet import BasicBlock, ResNet
 from tinyresnet.weights import WeightsFileError, load_model, load_weights, read_arrays, save_weights, write_arrays
 
-CONFIG = {"block": "BasicBlock", "depths": [1, 1, 1, 1], "num_classes": 3, "width": 4}
+CONFIG = {"block": "BasicBlock", "depths": [1, 1, 1, 1], "num_classes": 3, "width": 4, "stride_in_1x1": False,
+          "eps": 1e-5, "caffe_pool": False}
 
 
 def small_resnet(seed=0, **options):
@@ -214,11 +216,49 @@ def test_a_load_that_is_not_strict_takes_what_fits_and_reports_the_rest(tmp_path
     ({"config": CONFIG | {"block": "System"}}, "do not describe"),
     ({"config": CONFIG | {"colour": "red"}}, "do not describe"),
     ({"config": CONFIG}, "do not describe"),
+    ({"config": CONFIG | {"caffe_pool": "false"}}, "do not describe"),
+    ({"config": CONFIG | {"eps": None}}, "do not describe"),
+    ({"config": CONFIG | {"eps": -1}}, "eps >= 0"),
+    ({"network": "DenseNet"}, "do not describe a ResNet: network 'DenseNet'"),
+    ({"classes": ["a"]}, "names of 3 classes"),
+    ({"classes": "abc"}, "names of 3 classes"),
+    ({"classes": [1, 2, 3]}, "names of 3 classes"),
+    ({"preprocessing": {"crop": 60_000}}, "crop: expected"),
+    ({"preprocessing": {"colour": "red"}}, "do not describe"),
 ])
 def test_facts_of_no_network_or_a_larger_one_are_refused(facts, reason, tmp_path):
+    facts = facts if facts in ({}, {"config": CONFIG}) else small_resnet().facts() | facts
     write_arrays(tmp_path / "w.npz", small_resnet().state_dict(), facts)
     with pytest.raises(WeightsFileError, match=f"w.npz: .*{reason}"):
         load_model(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("options", [{"stride_in_1x1": True}, {"eps": 1e-3}, {"caffe_pool": True}])
+def test_weights_of_a_network_that_differs_in_no_shape_are_refused_before_anything_is_changed(options, tmp_path):
+    save_weights(small_resnet(seed=2, **options), tmp_path / "w.npz")
+    model = small_resnet(seed=1)
+    before = model.state_dict()
+    with pytest.raises(WeightsFileError, match=f"w.npz: is of a network with {next(iter(options))}=.* use load_model"):
+        load_weights(model, tmp_path / "w.npz")
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
+def test_loaded_weights_bring_their_facts_and_evaluate(tmp_path):
+    weights, model = small_resnet(seed=2), small_resnet(seed=1)
+    weights.preprocessing, weights.classes, weights.origin = Preprocessing((5, 6)), ["a", "b", "c"], "by hand"
+    save_weights(weights, tmp_path / "w.npz")
+    load_weights(model, tmp_path / "w.npz")
+    assert (model.preprocessing, model.classes, model.origin) == (Preprocessing((5, 6)), ["a", "b", "c"], "by hand")
+    assert not model.training
+
+
+def test_a_new_head_does_not_take_the_old_ones_classes(tmp_path):
+    weights, model = small_resnet(), small_resnet()
+    weights.classes = ["a", "b", "c"]
+    save_weights(weights, tmp_path / "w.npz")
+    model.replace_head(2)
+    load_weights(model, tmp_path / "w.npz", strict=False)
+    assert model.classes is None
 
 
 def test_arrays_of_another_network_than_the_facts_say_are_refused(tmp_path):

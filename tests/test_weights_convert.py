@@ -13,12 +13,12 @@ import pytest
 from handmade_files import SIX, program, state_of, tensor, torch_file, torch_state
 from hostile_files import HOSTILE
 
-from tinyresnet.resnet import resnet18
+from tinyresnet.resnet import DEPTHS, resnet18
 from tinyresnet.weights import load_model, read_arrays, save_weights
 from weights_converter import WeightsFileError, convert, read_tensors
 from weights_converter.__main__ import main
 from weights_converter.conversion import CLASSES_FILE, imagenet_classes, in_our_layout
-from weights_converter.names import NETWORKS, Network
+from weights_converter.names import Network
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_classes_have_names_only_where_there_are_1000(num_classes, written, 
     assert read_arrays(tmp_path / "out.npz")[1]["classes"] == (imagenet_classes() if num_classes == 1000 else None)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", DEPTHS)
 def test_a_converted_network_is_loaded_as_a_model(name, written, tmp_path):
     state = state_of(name)
     convert(written(state), tmp_path / "out.npz")
@@ -102,9 +102,9 @@ def test_a_refused_file_leaves_nothing_behind(written, tmp_path):
     assert os.listdir(tmp_path) == ["in.pth"]
 
 
-def test_our_own_file_is_refused_because_of_its_layout(tmp_path):
+def test_our_own_file_is_refused_because_nothing_is_left_to_convert(tmp_path):
     save_weights(resnet18(5, width=2), tmp_path / "ours.npz")
-    with pytest.raises(WeightsFileError, match=r"conv1.weight \(7, 7, 3, 2\) instead of \(2, 3, 7, 7\)"):
+    with pytest.raises(WeightsFileError, match="ours.npz: is tinyresnet's own file"):
         convert(tmp_path / "ours.npz", tmp_path / "out.npz")
 
 
@@ -148,10 +148,18 @@ def test_convert_prints_one_line(written, tmp_path, capsys):
 
 
 def test_inspect_lists_names_shapes_dtypes_and_the_network(written, capsys):
-    assert main(["inspect", str(written(state_of("ResNet-50")))]) == 0
+    assert main(["inspect", str(written(state_of("resnet50")))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["conv1.weight", "(2,", "3,", "7,", "7)", "float32"]
     assert lines[-1] == "network: ResNet-50, v1.5 (stride on the 3x3), width 2, 5 classes"
+
+
+def test_inspect_shows_the_facts_of_our_own_file(written, tmp_path, capsys):
+    convert(written(state_of(num_classes=1000)), tmp_path / "out.npz")
+    assert main(["inspect", str(tmp_path / "out.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "network: in tinyresnet's own layout" in out and "'stride_in_1x1': False" in out
+    assert "  classes: 1000, 'tench' to 'toilet tissue'\n" in out and out.count("\n") < 120
 
 
 def test_inspect_says_why_a_file_is_of_no_network(tmp_path, capsys):
@@ -191,7 +199,7 @@ def real(shared, tmp_path_factory):
 
 @pytest.mark.shared
 def test_the_real_file_is_a_resnet50(real):
-    assert real[2].network == Network("ResNet-50", "Bottleneck", (3, 4, 6, 3), 64, 1000)
+    assert real[2].network == Network("resnet50", 64, 1000)
 
 
 @pytest.mark.shared

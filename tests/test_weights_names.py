@@ -4,26 +4,24 @@ import numpy as np
 import pytest
 from handmade_files import SIX, state_of
 
-from tinyresnet.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from tinyresnet.resnet import DEPTHS, ResNet
 from weights_converter.conversion import in_our_layout
-from weights_converter.names import NETWORKS, Network, expected_shapes, recognise, unwrap
-
-BUILDERS = {"ResNet-18": resnet18, "ResNet-34": resnet34, "ResNet-50": resnet50, "ResNet-101": resnet101,
-            "ResNet-152": resnet152}
+from weights_converter.names import Network, expected_shapes, recognise, unwrap
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_expected_arrays_are_those_of_our_network(name):
-    ours = BUILDERS[name](7, width=2).state_dict()
-    shapes = expected_shapes(Network(name, *NETWORKS[name], 2, 7))
+@pytest.mark.parametrize("name", DEPTHS)
+@pytest.mark.parametrize("width", [1, 5])
+def test_the_expected_arrays_are_those_of_our_network(name, width):
+    ours = ResNet(*DEPTHS[name], 7, width=width).state_dict()
+    shapes = expected_shapes(Network(name, width, 7))
     assert shapes.keys() == ours.keys()
     assert {key: in_our_layout(key, np.zeros(shape, np.float32)).shape for key, shape in shapes.items()} == {
         key: array.shape for key, array in ours.items()}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", DEPTHS)
 def test_each_network_is_recognised(name):
-    assert recognise(state_of(name)) == Network(name, *NETWORKS[name], 2, 5)
+    assert recognise(state_of(name)) == Network(name, 2, 5)
 
 
 @pytest.mark.parametrize("wrapper", ["", "state_dict.", "model.", "module.", "state_dict.module.", "model.state_dict."])
@@ -48,7 +46,7 @@ def test_two_networks_in_a_file_are_refused():
 
 
 def test_a_missing_array_is_named():
-    state = state_of("ResNet-50")
+    state = state_of("resnet50")
     del state["layer3.5.bn2.running_mean"]
     with pytest.raises(ValueError, match="ResNet-50, the nearest, it has 1 missing: layer3.5.bn2.running_mean"):
         recognise(state)
@@ -66,7 +64,7 @@ def test_a_wrong_shape_is_named_with_both():
 
 
 def test_a_wide_resnet50_is_not_taken_for_a_resnet50():
-    state = state_of("ResNet-50")
+    state = state_of("resnet50")
     state["layer1.0.conv1.weight"] = np.zeros((4, 2, 1, 1), np.float32)
     with pytest.raises(ValueError, match="layer1.0.conv1.weight"):
         recognise(state)
@@ -75,6 +73,11 @@ def test_a_wide_resnet50_is_not_taken_for_a_resnet50():
 def test_of_many_differences_the_first_three_are_named():
     with pytest.raises(ValueError, match=r"102 missing: conv1.weight, bn1.weight, bn1.bias, \.\.\.; 1 unexpected: w$"):
         recognise({"w": SIX})
+
+
+def test_no_network_is_built_as_large_as_an_empty_array_claims():
+    with pytest.raises(ValueError, match=r"fc.weight \(2147483647, 0\) instead of \(2147483647, 16\)"):
+        recognise(state_of() | {"fc.weight": np.empty((2**31 - 1, 0), np.float32)})
 
 
 @pytest.mark.parametrize("name", ["bn1.weight", "fc.weight"])

@@ -37,7 +37,7 @@ def read_image(path: str | Path) -> Array:
     camera's orientation is applied. Of an animation the first frame is read.
 
     Raises ImageFileError naming the file if it is no image, damaged, larger than MAX_PIXELS or holds floating-point
-    numbers; FileNotFoundError if there is no such file.
+    numbers; OSError if there is no such file or it must not be read.
     """
     try:
         with warnings.catch_warnings():
@@ -45,7 +45,7 @@ def read_image(path: str | Path) -> Array:
             with Image.open(path, formats=FORMATS) as image:
                 _check_pixels(image.width, image.height)
                 return _as_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, MemoryError):  # say nothing about the picture
         raise
     except Exception as error:  # damaged files make decoders fail with almost any type: SyntaxError, struct.error
         raise ImageFileError(f"{path}: {_reason(error)}") from error
@@ -54,6 +54,8 @@ def read_image(path: str | Path) -> Array:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):  # Pillow's own message repeats the file name
         return f"not an image in a format we read ({', '.join(FORMATS)})"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder, not an image"
     if isinstance(error, (ImageFileError, Image.DecompressionBombError)):
         return str(error)
     return f"cannot be decoded ({error}); the file is damaged or incomplete, fetch or export it again"
@@ -103,6 +105,13 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of what a network sees, or None if that depends on the image."""
+        if self.crop is not None:
+            return self.crop, self.crop
+        return self.resize if isinstance(self.resize, tuple) else None
+
     def __post_init__(self) -> None:
         for name in ("resize", "mean", "std"):
             if isinstance(getattr(self, name), list):  # JSON has no tuples
@@ -121,7 +130,7 @@ class Preprocessing:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= math.isqrt(MAX_PIXELS)
 
 
 def _is_rgb(value: object) -> bool:
@@ -141,14 +150,22 @@ def preprocess(image: Array, preprocessing: Preprocessing) -> Array:
     """
     _check_image(image)
     if preprocessing.resize is not None:
-        height, width = _resized_size(image.shape[0], image.shape[1], preprocessing.resize)
-        _check_pixels(width, height)
-        resized = Image.fromarray(image).resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
-        image = np.asarray(resized)  # (height, width, 3)
+        size = _resized_size(image.shape[0], image.shape[1], preprocessing.resize)
+        image = resize(image, size, preprocessing.interpolation)  # (height, width, 3)
     if preprocessing.crop is not None:
         image = _centre_crop(image, preprocessing.crop)  # (crop, crop, 3)
     mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)  # (3,)
     return (image.astype(np.float32) / np.float32(255) - mean) / std
+
+
+def resize(image: Array, size: tuple[int, int], interpolation: str = "bilinear") -> Array:
+    """image (H, W, 3) uint8 -> (height, width, 3) of this size; shrinking averages (antialias).
+
+    Raises ValueError for a size beyond MAX_PIXELS.
+    """
+    height, width = size
+    _check_pixels(width, height)
+    return np.asarray(Image.fromarray(image).resize((width, height), INTERPOLATIONS[interpolation]))
 
 
 def _check_image(image: Array) -> None:
@@ -196,8 +213,8 @@ def augment(image: Array, rng: np.random.Generator, *, flip: float = 0.5, degree
     gain = 1 + rng.uniform(-brightness, brightness)
     picture = Image.fromarray(image).transform(
         (W, H), Image.Transform.AFFINE, _affine(W, H, centre, angle, zoom, mirrored), Image.Resampling.BILINEAR)
-    table = np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(int).tolist()
-    return np.array(picture.point(table * 3))  # one table for each of R, G, B
+    table = np.clip(np.rint(np.arange(256) * gain), 0, 255).astype(np.uint8)
+    return table[np.asarray(picture)]
 
 
 def _affine(W: int, H: int, centre: tuple[float, float], angle: float, zoom: float, mirrored: bool) -> Affine:

@@ -13,6 +13,7 @@ def softmax(logits: Array) -> Array:
 
     Shapes: logits, p (N, classes).
     """
+    _check_logits(logits)
     exps = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exps / exps.sum(axis=1, keepdims=True)
 
@@ -26,6 +27,7 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0)
     Shapes: logits (N, classes), labels (N,) integers; returns the loss and dlogits (N, classes).
     Raises ValueError if labels do not fit the logits.
     """
+    _check_logits(logits)
     N, classes = logits.shape
     labels = np.asarray(labels)
     if labels.shape != (N,) or labels.dtype.kind not in "iu":
@@ -38,5 +40,11 @@ def cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0)
     target[np.arange(N), labels] += 1 - label_smoothing
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))  # never the log of a p that rounded to zero
-    loss = -(target * log_p).sum() / N
+    loss = -np.multiply(target, log_p, where=target > 0, out=np.zeros_like(log_p)).sum() / N  # 0 * log 0 is 0
     return float(loss), (np.exp(log_p) - target) / N
+
+
+def _check_logits(logits: Array) -> None:
+    if np.ndim(logits) != 2 or np.asarray(logits).dtype.kind != "f":
+        raise ValueError(f"expected logits (N, classes) of floating-point numbers, got shape {np.shape(logits)} "
+                         f"of {np.asarray(logits).dtype}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.layers import Layer
+from tinyresnet.layers.base import Layer, names_below
 
 
 class Optimizer:
@@ -22,16 +22,25 @@ class Optimizer:
     `weight_decay` is L2 regularisation, coupled as in torch.optim: it is added to the gradient (g + weight_decay * w).
     `lr_factors` multiplies the learning rate of all parameters below a name: {"fc": 10} trains the head ten times as
     fast; the longest name that fits counts.
+
+    Raises ValueError for a negative or infinite number, or a name in lr_factors that no parameter has.
     """
 
     slots: tuple[str, ...] = ()  # the running averages kept for each parameter
 
     def __init__(self, model: Layer, lr: float, *, weight_decay: float = 0.0,
                  lr_factors: Mapping[str, float] | None = None):
-        if not 0 <= lr < math.inf or weight_decay < 0:
-            raise ValueError(f"lr and weight_decay must not be negative, got lr={lr}, weight_decay={weight_decay}")
-        self.model, self.lr, self.weight_decay, self.lr_factors = model, lr, weight_decay, dict(lr_factors or {})
+        factors = dict(lr_factors or {})
+        if not all(0 <= number < math.inf for number in (lr, weight_decay, *factors.values())):
+            raise ValueError("lr, weight_decay and lr_factors must be finite and not negative, "
+                             f"got lr={lr}, weight_decay={weight_decay}, lr_factors={factors}")
+        self.model, self.lr, self.weight_decay = model, lr, weight_decay
+        names = [name for name, _ in model.named_params()]
+        self.lr_factor: dict[str, float] = {}  # by parameter
+        for prefix in sorted(factors, key=len):  # the longest counts, so it comes last
+            self.lr_factor |= dict.fromkeys(names_below(prefix, names), factors[prefix])
         self.t = 0  # steps taken
+        self.steps: dict[str, int] = {}  # steps taken with each parameter: one that was frozen at first has taken fewer
         self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
 
     def step(self) -> None:
@@ -39,32 +48,31 @@ class Optimizer:
         self.t += 1
         params = dict(self.model.named_params())
         for name, g in self.model.named_grads():
+            self.steps[name] = self.steps.get(name, 0) + 1
             for slot in self.slots:
-                self.state[slot].setdefault(name, np.zeros_like(g))
+                if self.state[slot].setdefault(name, np.zeros_like(g)).shape != g.shape:
+                    raise ValueError(f"{name} has another shape than in the steps before; make a new optimiser for it")
             if self.weight_decay:
                 g = g + self.weight_decay * params[name]
-            self.update(name, params[name], g, self.lr * self.lr_factor(name))
+            self.update(name, params[name], g, self.lr * self.lr_factor.get(name, 1.0))
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
         raise NotImplementedError
 
-    def lr_factor(self, name: str) -> float:
-        """The factor of the longest prefix in `lr_factors` that the parameter's name has, else 1."""
-        prefixes = [prefix for prefix in self.lr_factors if f"{name}.".startswith(f"{prefix}.")]
-        return self.lr_factors[max(prefixes, key=len)] if prefixes else 1.0
-
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the running averages and the number of steps, by name ("m/fc.weight", "t")."""
+        """Copies of the running averages and the numbers of steps, by name ("m/fc.weight", "steps/fc.weight", "t")."""
         arrays = {f"{slot}/{name}": a.copy() for slot in self.slots for name, a in self.state[slot].items()}
-        return {"t": np.array(self.t), **arrays}
+        return {"t": np.array(self.t), **{f"steps/{name}": np.array(n) for name, n in self.steps.items()}, **arrays}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Continue where the optimiser stood whose state_dict this is."""
-        self.t = int(state["t"])
-        self.state = {slot: {} for slot in self.slots}
+        parts: dict[str, dict[str, Array]] = {part: {} for part in ("steps", *self.slots)}
         for key in state.keys() - {"t"}:
-            slot, name = key.split("/", 1)
-            self.state[slot][name] = np.array(state[key])
+            part, name = key.split("/", 1)
+            parts[part][name] = np.array(state[key])
+        self.t = int(state["t"])
+        self.steps = {name: int(n) for name, n in parts.pop("steps").items()}
+        self.state = parts
 
 
 class SGD(Optimizer):
@@ -76,6 +84,8 @@ class SGD(Optimizer):
     def __init__(self, model: Layer, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0,
                  lr_factors: Mapping[str, float] | None = None):
         super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in 0..1, 1 not included, got {momentum}")
         self.momentum = momentum
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
@@ -94,6 +104,8 @@ class Adam(Optimizer):
     def __init__(self, model: Layer, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0, lr_factors: Mapping[str, float] | None = None):
         super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+        if not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
+            raise ValueError(f"betas must lie in 0..1, 1 not included, and eps not be negative, got {betas} and {eps}")
         self.betas, self.eps = betas, eps
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
@@ -103,8 +115,9 @@ class Adam(Optimizer):
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        m_hat = m / (1 - beta1**self.t)
-        v_hat = v / (1 - beta2**self.t)
+        t = self.steps[name]
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
         param -= lr * m_hat / (np.sqrt(v_hat) + self.eps)
 
 

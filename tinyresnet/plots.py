@@ -8,6 +8,7 @@ global list and looks for a screen, and here is neither a list to empty nor a sc
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, note
     _draw_pane(below, runs, "loss", ORANGE, 1)
     above.set(ylabel="Accuracy (%)", ylim=(0, 104), yticks=range(0, 101, 20))
     below.set(ylabel="Loss", ylim=(0, None), xlabel="Epoch")
+    below.set_xlim(min(row["epoch"] for row in history) - 0.5, None)
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     above.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="0.85")
     below.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="0.85")
@@ -124,14 +126,21 @@ def plot_confusion_matrix(matrix: ArrayLike, path: str | Path, *, classes: Seque
         _draw_summary(axes, counts[k, k], counts[k].sum(), [(K + 0.2, k), (K + 1.2, k)])
         _draw_summary(axes, counts[k, k], counts[:, k].sum(), [(k, K + 0.2), (k, K + 1.2)])
     axes.set(xlim=(-0.02, K + 2.22), ylim=(K + 2.22, -0.02), aspect="equal")
-    axes.set_xlabel("Predicted class", fontsize=12)
-    axes.set_ylabel("True class", fontsize=12)
+    _name_classes(axes, classes)
+    axes.set_title(f"Confusion matrix of {counts.sum():g} images", fontsize=13)
+    _save(figure, path, note)
+
+
+def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
+    """Beside and below the large squares."""
+    K = len(classes)
+    middle = K / 2 / (K + 2.24)  # of the large squares, as a part of the axes
+    axes.set_xlabel("Predicted class", fontsize=12, x=middle)
+    axes.set_ylabel("True class", fontsize=12, y=1 - middle)
     axes.set_xticks(np.arange(K) + 0.5, classes)
     axes.set_yticks(np.arange(K) + 0.5, classes, rotation=90, va="center")
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Confusion matrix of {counts.sum():g} images", fontsize=13)
-    _save(figure, path, note)
 
 
 def _draw_summary(axes: Axes, right: int, total: int, places: Sequence[tuple[float, float]]) -> None:
@@ -181,7 +190,7 @@ def _tidy(axes: Axes) -> None:
 
 def _save(figure: Figure, path: str | Path, note: str) -> None:
     if note:
-        letters = int(13 * figure.get_figwidth())  # about as many of this size fit into an inch
-        figure.supxlabel(textwrap.fill(note, letters), fontsize=10, color=GREY, style="italic")
+        lines = math.ceil(len(note) / (12 * figure.get_figwidth()))  # about as many letters fit into an inch
+        figure.supxlabel(textwrap.fill(note, len(note) // lines + 8), fontsize=10, color=GREY, style="italic")
     with replacing(path) as beside:
         figure.savefig(beside)

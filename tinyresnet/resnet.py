@@ -166,7 +166,12 @@ class ResNet(Sequential):
         self.fc = Linear(channels, num_classes, rng=rng)
 
     def backward(self, dlogits: Array, *, to: str | None = None) -> Array:
-        """dL/dlogits -> dL/dx; with to="layer4" stop after, and return the gradient at, that stage's output."""
+        """dL/dlogits -> dL/dx; with to="layer4" stop after, and return the gradient at, that stage's output.
+
+        The layers up to there then have no gradients, not even from an earlier backward.
+        """
+        if to is not None:
+            self.part(to=to).forget()
         dy = dlogits
         for _, layer in reversed(self.part(after=to).children()):
             dy = layer.backward(dy)
@@ -184,6 +189,8 @@ class ResNet(Sequential):
 
     def features(self, x: Array, at: Sequence[str] = ("layer3", "layer4")) -> Array:
         """Averages over the image of the named stages' outputs, side by side: (N, sum of their channels)."""
+        for stage in at:
+            self.part(to=stage)  # raises for a name that is no stage's
         means: dict[str, Array] = {}
         after = None
         for stage in (name for name, _ in self.children() if name in at):
@@ -193,7 +200,7 @@ class ResNet(Sequential):
 
     def replace_head(self, num_classes: int, *, rng: np.random.Generator | None = None) -> None:
         """Put a new linear head in the place of `fc`; the classes' names go with the old one."""
-        self.fc = Linear(len(self.fc.weight), num_classes, rng=rng)
+        self.fc = Linear(len(self.fc.weight), num_classes, rng=rng).astype(self.fc.weight.dtype)
         self.fc.training, self.classes = self.training, None
         self.config["num_classes"] = num_classes
 
@@ -211,11 +218,16 @@ class ResNet(Sequential):
         try:
             config = dict(facts["config"])
             model = cls(BLOCKS[config.pop("block")], **config)
-            model.preprocessing = Preprocessing(**facts["preprocessing"])
-            model.classes, model.origin = facts["classes"], facts["origin"]
+            model.adopt(facts)
         except (KeyError, TypeError) as error:
             raise ValueError(f"the facts do not describe a ResNet: {error!r}") from error
         return model
+
+    def adopt(self, facts: Mapping) -> None:
+        """Take over what the facts say of the weights: preprocessing, origin, and the classes if there are as many."""
+        self.preprocessing, self.origin = Preprocessing(**facts["preprocessing"]), facts["origin"]
+        classes = facts["classes"]
+        self.classes = classes if classes and len(classes) == self.config["num_classes"] else None
 
     @property
     def name(self) -> str:
@@ -224,8 +236,11 @@ class ResNet(Sequential):
         published = [name for name, (kind, numbers) in DEPTHS.items() if (kind.__name__, numbers) == (block, depths)]
         return published[0] if published else "-".join([block, *map(str, depths)])
 
+    def __repr__(self) -> str:
+        return f"ResNet({self.name}, num_classes={self.config['num_classes']})"
+
     def __str__(self) -> str:
-        return summary(self)
+        return summary(self, self.preprocessing.size or (224, 224))
 
 
 DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {  # the paper's table 1
@@ -237,29 +252,39 @@ DEPTHS: dict[str, tuple[Block, tuple[int, ...]]] = {  # the paper's table 1
 }
 
 
-def resnet18(num_classes: int = 1000, **options) -> ResNet:
-    """11,689,512 parameters. Options of all five: rng, stride_in_1x1=False, eps=1e-5, caffe_pool=False."""
-    return ResNet(*DEPTHS["resnet18"], num_classes, **options)
+def resnet18(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
+    """11,689,512 parameters."""
+    return ResNet(*DEPTHS["resnet18"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet34(num_classes: int = 1000, **options) -> ResNet:
+def resnet34(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """21,797,672 parameters."""
-    return ResNet(*DEPTHS["resnet34"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet34"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet50(num_classes: int = 1000, **options) -> ResNet:
+def resnet50(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+             stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """25,557,032 parameters."""
-    return ResNet(*DEPTHS["resnet50"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet50"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet101(num_classes: int = 1000, **options) -> ResNet:
+def resnet101(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+              stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """44,549,160 parameters."""
-    return ResNet(*DEPTHS["resnet101"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet101"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
-def resnet152(num_classes: int = 1000, **options) -> ResNet:
+def resnet152(num_classes: int = 1000, *, width: int = 64, rng: np.random.Generator | None = None,
+              stride_in_1x1: bool = False, eps: float = 1e-5, caffe_pool: bool = False) -> ResNet:
     """60,192,808 parameters."""
-    return ResNet(*DEPTHS["resnet152"], num_classes, **options)
+    return ResNet(*DEPTHS["resnet152"], num_classes, width=width, rng=rng, stride_in_1x1=stride_in_1x1, eps=eps,
+                  caffe_pool=caffe_pool)
 
 
 def small_resnet(num_classes: int = 2, *, depths: Sequence[int] = (1, 1, 1, 1), width: int = 16, **options) -> ResNet:

@@ -9,7 +9,7 @@ def parameter_count(layer: Layer) -> int:
     return sum(param.size for _, param in layer.named_params())
 
 
-def summary(model: Sequential, size: tuple[int, int] = (224, 224)) -> str:
+def summary(model: Sequential, size: tuple[int, int]) -> str:
     """One row a layer, one row a block inside the stages, for images of this height and width in pixels."""
     shape: tuple[int, ...] = (1, *size, 3)
     rows = [("name", "layer", "output shape", "parameters")]

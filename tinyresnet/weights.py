@@ -29,6 +29,7 @@ from tinyresnet.resnet import ResNet
 from tinyresnet.stored_zip import read_directory, read_entry
 
 FACTS = "facts.json"  # entry beside the arrays
+SILENT = ("stride_in_1x1", "eps", "caffe_pool")  # facts that change the result and no shape
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free
@@ -70,13 +71,24 @@ def save_weights(model: ResNet, path: str | Path) -> None:
 
 
 def load_weights(model: Layer, path: str | Path, *, strict: bool = True) -> LoadReport:
-    """Load the arrays of the file into the model; with strict=False only those that fit, and report the others.
+    """Load the file's arrays and facts into the model, and switch it to eval mode; with strict=False only what fits.
 
-    Raises WeightsFileError with the first names that differ, before anything is changed.
+    Raises WeightsFileError, before anything is changed, with the first names that differ, or if the model differs in a
+    fact that changes the result and no shape.
     """
-    arrays, _ = read_arrays(path)
+    arrays, facts = read_arrays(path)
     with naming(path):
-        return model.load_state_dict(arrays, strict=strict)
+        if isinstance(model, ResNet) and facts:
+            check_facts(facts, arrays)
+            unlike = [f"{name}={facts['config'].get(name)}" for name in SILENT
+                      if facts["config"].get(name) != model.config[name]]
+            if unlike:
+                raise ValueError(f"is of a network with {', '.join(unlike)}; build yours so, or use load_model")
+        report = model.load_state_dict(arrays, strict=strict)
+        if isinstance(model, ResNet) and facts:
+            model.adopt(facts)
+    model.eval()
+    return report
 
 
 def load_model(path: str | Path) -> ResNet:
@@ -86,15 +98,15 @@ def load_model(path: str | Path) -> ResNet:
     """
     arrays, facts = read_arrays(path)
     with naming(path):
-        check_size(facts, arrays)
+        check_facts(facts, arrays)
         model = ResNet.from_facts(facts)
         model.load_state_dict(arrays)
     model.eval()
     return model
 
 
-def check_size(facts: dict, arrays: dict[str, Array]) -> None:
-    """Raise ValueError if the facts promise a network larger than the arrays: building it could take all memory."""
+def check_facts(facts: dict, arrays: dict[str, Array]) -> None:
+    """Raise ValueError if the facts describe no network, or one larger than the arrays, which could take all memory."""
     config = facts.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("depths"), list):
         raise ValueError(f"has no network's facts in {FACTS}; use load_weights with a model that you built")
@@ -106,6 +118,12 @@ def check_size(facts: dict, arrays: dict[str, Array]) -> None:
     present = sum(array.size for array in arrays.values())  # fewest: the 3x3 convolutions and a part of fc
     if fewest > present:
         raise ValueError(f"the facts describe a network of at least {fewest} numbers, the arrays hold {present}")
+    flags, classes = [config.get(name) for name in ("stride_in_1x1", "caffe_pool")], facts.get("classes")
+    if facts.get("network") != "ResNet" or not all(type(flag) is bool for flag in flags):
+        raise ValueError(f"the facts do not describe a ResNet: network {str(facts.get('network'))[:80]!r}, flags {flags}")
+    named = isinstance(classes, list) and len(classes) == num_classes and all(isinstance(name, str) for name in classes)
+    if classes is not None and not named:
+        raise ValueError(f"expected the names of {num_classes} classes, or null, got {str(classes)[:80]}")
 
 
 def write_arrays(path: str | Path, arrays: dict[str, Array], facts: dict) -> None:

@@ -8,7 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from weights_converter.conversion import convert, describe
+from numpy import ndarray as Array
+
+from tinyresnet.files import explain
+from weights_converter.conversion import convert, describe, own_facts
 from weights_converter.names import recognise, unwrap
 from weights_converter.read import read_tensors
 
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(convert(options.path, options.out) if options.command == "convert" else inspect(options.path))
     except (ValueError, OSError) as error:
-        print(f"weights_converter: {error}", file=sys.stderr)
+        print(f"weights_converter: {explain(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -38,11 +41,20 @@ def inspect(path: Path) -> str:
     tensors = read_tensors(path)
     width = max(map(len, tensors))
     lines = [f"{name:{width}}  {str(array.shape):20}  {array.dtype}" for name, array in tensors.items()]
+    return "\n".join([*lines, f"{len(tensors)} arrays", *network_in(tensors, own_facts(path))])
+
+
+def network_in(tensors: dict[str, Array], facts: dict) -> list[str]:
+    """Lines that name the network; for a file of tinyresnet's, whose facts tell, what else they tell."""
+    if facts:
+        shown = dict(facts)
+        if isinstance(facts.get("classes"), list) and facts["classes"]:
+            shown["classes"] = f"{len(facts['classes'])}, {facts['classes'][0]!r} to {facts['classes'][-1]!r}"
+        return ["network: in tinyresnet's own layout, with these facts", *(f"  {k}: {v}" for k, v in shown.items())]
     try:
-        network = describe(recognise(unwrap(tensors)))
+        return [f"network: {describe(recognise(unwrap(tensors)))}"]
     except ValueError as error:
-        network = f"none: {error}"
-    return "\n".join([*lines, f"{len(tensors)} arrays", f"network: {network}"])
+        return [f"network: none: {error}"]
 
 
 if __name__ == "__main__":

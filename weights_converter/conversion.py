@@ -9,20 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.weights import naming, write_arrays
+from tinyresnet.weights import WeightsFileError, naming, read_arrays, write_arrays
 from weights_converter.names import Network, recognise, unwrap
 from weights_converter.read import read_tensors
 
 CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
-
-# Input of the networks that torchvision trained, with the weights of 2015-2020 ("V1").
-TORCHVISION_INPUT = {
-    "resize": 256,
-    "crop": 224,
-    "interpolation": "bilinear",
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-}
 
 
 class Summary(NamedTuple):
@@ -48,6 +39,8 @@ def convert(path: str | Path, out: str | Path) -> Summary:
         raise ValueError(f"expected the output to end in .npz, got {str(out)!r}")
     tensors = read_tensors(path)
     with naming(path):
+        if own_facts(path):
+            raise ValueError("is tinyresnet's own file, nothing is left to convert; read it with tinyresnet.load_model")
         tensors = unwrap(tensors)
         network = recognise(tensors)
         arrays = {name: in_our_layout(name, tensors.pop(name)) for name in list(tensors)}  # pop: one copy at a time
@@ -55,6 +48,14 @@ def convert(path: str | Path, out: str | Path) -> Summary:
     write_arrays(out, arrays, facts_of(network, {"file": Path(path).name, "sha256": sha256}))
     parameters = sum(array.size for name, array in arrays.items() if "running_" not in name)
     return Summary(network, len(arrays), parameters, sha256)
+
+
+def own_facts(path: str | Path) -> dict:
+    """The facts in a file that tinyresnet wrote; {} in every other."""
+    try:
+        return read_arrays(path)[1]
+    except WeightsFileError:
+        return {}
 
 
 def in_our_layout(name: str, array: Array) -> Array:
@@ -79,28 +80,19 @@ def in_our_layout(name: str, array: Array) -> Array:
 
 def describe(network: Network) -> str:
     """The network in a few words."""
-    stride = ", v1.5 (stride on the 3x3)" if network.block == "Bottleneck" else ""
+    stride = ", v1.5 (stride on the 3x3)" if network.thin().config["block"] == "Bottleneck" else ""
     width = f", width {network.width}" if network.width != 64 else ""
-    return f"{network.name}{stride}{width}, {network.num_classes} classes"
+    return f"{network}{stride}{width}, {network.num_classes} classes"
 
 
 def facts_of(network: Network, origin: dict[str, str]) -> dict:
-    """The facts that no shape tells, for files under torchvision's names; `ResNet.from_facts` builds from them."""
-    return {
-        "network": "ResNet",
-        "config": {
-            "block": network.block,
-            "depths": list(network.depths),
-            "num_classes": network.num_classes,
-            "width": network.width,
-            "stride_in_1x1": False,
-            "eps": 1e-5,
-            "caffe_pool": False,
-        },
-        "preprocessing": TORCHVISION_INPUT,
-        "classes": imagenet_classes() if network.num_classes == 1000 else None,
-        "origin": origin,
-    }
+    """The facts that no shape tells, for files under torchvision's names: what tinyresnet assumes, too, by itself.
+
+    Input as for the weights that torchvision trained in 2015 to 2020 ("V1").
+    """
+    facts = network.thin().facts()
+    facts["config"] |= {"width": network.width, "num_classes": network.num_classes}
+    return facts | {"classes": imagenet_classes() if network.num_classes == 1000 else None, "origin": origin}
 
 
 def imagenet_classes() -> list[str]:

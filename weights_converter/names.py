@@ -7,17 +7,10 @@ from typing import NamedTuple
 
 from numpy import ndarray as Array
 
+from tinyresnet.resnet import DEPTHS, ResNet
+
 Shapes = dict[str, tuple[int, ...]]
 
-NETWORKS = {
-    "ResNet-18": ("BasicBlock", (2, 2, 2, 2)),
-    "ResNet-34": ("BasicBlock", (3, 4, 6, 3)),
-    "ResNet-50": ("Bottleneck", (3, 4, 6, 3)),
-    "ResNet-101": ("Bottleneck", (3, 4, 23, 3)),
-    "ResNet-152": ("Bottleneck", (3, 8, 36, 3)),
-}  # He et al. 2015, table 1
-
-EXPANSION = {"BasicBlock": 1, "Bottleneck": 4}  # channels out of a block per channel inside
 WRAPPED = re.compile(r"((?:(?:state_dict|model|module)\.)*)conv1\.weight")  # what training scripts put before the names
 UNUSED = ".num_batches_tracked"  # counts batches for a running mean without momentum, which no ResNet uses
 
@@ -25,11 +18,16 @@ UNUSED = ".num_batches_tracked"  # counts batches for a running mean without mom
 class Network(NamedTuple):
     """What names and shapes tell of a network."""
 
-    name: str
-    block: str
-    depths: tuple[int, ...]
+    name: str  # of tinyresnet.resnet.DEPTHS
     width: int
     num_classes: int
+
+    def thin(self) -> ResNet:
+        """The same with one class, and one channel in the place of every `width`: quick to build whatever a file says."""
+        return ResNet(*DEPTHS[self.name], 1, width=1)
+
+    def __str__(self) -> str:
+        return self.name.replace("resnet", "ResNet-")
 
 
 def unwrap(tensors: dict[str, Array]) -> dict[str, Array]:
@@ -55,11 +53,11 @@ def recognise(arrays: dict[str, Array]) -> Network:
     num_classes = shapes.get("fc.weight", (1000,))[:1]
     if not (width and num_classes):
         raise ValueError("is of no residual network: bn1.weight or fc.weight is a single number")
-    candidates = [Network(name, *NETWORKS[name], *width, *num_classes) for name in NETWORKS]
+    candidates = [Network(name, *width, *num_classes) for name in DEPTHS]
     nearest = min(candidates, key=lambda network: len(expected_shapes(network).keys() ^ shapes.keys()))
     found = differences(shapes, expected_shapes(nearest))
     if found:
-        raise ValueError(f"is of no network known here; to {nearest.name}, the nearest, it has {found}")
+        raise ValueError(f"is of no network known here; to {nearest}, the nearest, it has {found}")
     return nearest
 
 
@@ -82,39 +80,14 @@ def differences(shapes: Shapes, expected: Shapes) -> str:
 
 
 def expected_shapes(network: Network) -> Shapes:
-    """Names and shapes of the network's arrays in torch's layout: convolutions (O, C, K, K), linear (out, in)."""
-    shapes = conv_shapes("conv1", network.width, 3, 7) | norm_shapes("bn1", network.width)
-    channels = network.width
-    for stage, depth in enumerate(network.depths):
-        inside = network.width * 2**stage
-        outside = inside * EXPANSION[network.block]
-        for number in range(depth):
-            block = f"layer{stage + 1}.{number}"
-            shapes |= block_shapes(network.block, block, channels, inside, outside)
-            if number == 0 and (stage > 0 or channels != outside):  # stride 2 or more channels: no identity fits
-                shapes |= conv_shapes(f"{block}.downsample.0", outside, channels, 1)
-                shapes |= norm_shapes(f"{block}.downsample.1", outside)
-            channels = outside
-    return shapes | {"fc.weight": (network.num_classes, channels), "fc.bias": (network.num_classes,)}
+    """Names and shapes of the network's arrays in torch's layout: convolutions (O, C, K, K), linear (out, in).
 
-
-def block_shapes(kind: str, name: str, channels: int, inside: int, outside: int) -> Shapes:
-    """The convolutions and norms of a block's branch."""
-    if kind == "BasicBlock":
-        convs = [(inside, channels, 3), (outside, inside, 3)]
-    else:
-        convs = [(inside, channels, 1), (inside, inside, 3), (outside, inside, 1)]
+    All numbers of channels are multiples of the width, but for the image's three and the classes.
+    """
     shapes: Shapes = {}
-    for number, (out, into, kernel) in enumerate(convs, start=1):
-        shapes |= conv_shapes(f"{name}.conv{number}", out, into, kernel) | norm_shapes(f"{name}.bn{number}", out)
+    for name, array in network.thin().state_dict().items():
+        *kernel, into, out = (1, *array.shape)  # of the thin network, (K, K, C, O) or (in, out)
+        into = 3 if name == "conv1.weight" else into * network.width
+        out = network.num_classes if name.startswith("fc.") else out * network.width
+        shapes[name] = (out,) if array.ndim == 1 else (out, into, *kernel[1:])
     return shapes
-
-
-def conv_shapes(name: str, out: int, into: int, kernel: int) -> Shapes:
-    """A convolution without bias."""
-    return {f"{name}.weight": (out, into, kernel, kernel)}
-
-
-def norm_shapes(name: str, channels: int) -> Shapes:
-    """A batch norm with its running statistics."""
-    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}

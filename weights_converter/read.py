@@ -43,6 +43,8 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
         raise ValueError(f"is an HDF5 file, perhaps of Keras; {LATER}")
     if head[8:9] == b"{":
         raise ValueError(f"is a safetensors file; {LATER}")
+    if head[:1] in (b"\x08", b"\x0a"):  # field 1 of a protobuf message
+        raise ValueError(f"is perhaps an ONNX or Caffe file; {LATER}")
     raise ValueError(f"is of no known format; it starts with {head[:16]!r}")
 
 

@@ -73,3 +73,15 @@ def test_labels_that_do_not_fit_the_logits_are_refused(cross_entropy, labels):
 def test_the_refusal_says_what_was_expected(labels, message):
     with pytest.raises(ValueError, match=message):
         tinyresnet.cross_entropy(np.zeros((2, 3)), np.array(labels))
+
+
+def test_cross_entropy_of_a_class_that_cannot_be_does_not_disturb_the_others():
+    loss, dlogits = tinyresnet.cross_entropy(np.array([[0.0, -np.inf]]), np.array([0]))
+    assert loss == 0 and dlogits.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("logits", [np.zeros(3), np.zeros((2, 3), int)])
+def test_logits_of_another_kind_are_refused(logits):
+    for function in (tinyresnet.softmax, lambda logits: tinyresnet.cross_entropy(logits, np.array([0, 1]))):
+        with pytest.raises(ValueError, match="expected logits"):
+            function(logits)

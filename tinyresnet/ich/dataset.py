@@ -13,6 +13,7 @@ A mistake in a label costs accuracy and raises no error later on, so nothing dou
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ Array = NDArray
 Row = tuple[int, dict[str, str]]  # the row's number as a spreadsheet shows it, and its cells by column
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+NEGATION = re.compile(r"(no|non|not|without)(?![a-z])")  # at the beginning of a folder's name: no_hemorrhage
 SHOWN = 5  # mistakes listed in a message; the rest are counted
 
 
@@ -136,10 +138,9 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _name_of(entry: str, there: dict[str, Path]) -> str:
-    """The name of the image that `entry` means: a file name as it is, and 7 or 007 for 007.png (or 7.png)."""
-    names = [entry, f"{entry}.png"]
-    if entry.isdecimal():
-        names.insert(0, f"{int(entry):03d}.png")
+    """The name of the image that `entry` means: a file name as it is, and 7 or 007 for 007.png (or 7.png, 007.jpg)."""
+    stems = [f"{int(entry):03d}", entry] if entry.isdecimal() else [entry]
+    names = [f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES for stem in stems] + [entry]
     return next((name for name in names if name in there), names[0])
 
 
@@ -161,6 +162,8 @@ def _from_class_folders(source: Path, positive_class: str | None) -> tuple[dict[
         raise DatasetError(f"{source}: expected labels.csv or two folders, one a class, got {len(folders)} folders "
                            f"({', '.join(folders[:SHOWN])}); add labels.csv or sort the images into two folders")
     candidates = [name for name in folders if "hemorrhag" in name.lower()]
+    if any(NEGATION.match(name.lower()) for name in candidates):
+        candidates = []  # the only bleed that is named is absent, so nobody knows what the other folder holds
     if positive_class is not None:
         candidates = [name for name in folders if name == positive_class]
     if len(candidates) != 1:
@@ -218,6 +221,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     if missing:
         raise DatasetError(f"{path}: no column {missing[0]!r} in row 1, expected {','.join(columns)!r} (separated by "
                            f"commas), got {','.join(header)!r}; correct the header")
+    if len(set(header)) < len(header):
+        raise DatasetError(f"{path}: a column's name occurs twice in row 1, {','.join(header)!r}; correct the header")
     if len(lines) == 1:
         raise DatasetError(f"{path}: a header and no rows, expected one row an image")
     _raise_if_any([f"row {number}: {len(cells)} cells, expected {len(header)} as in row 1"

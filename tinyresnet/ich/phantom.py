@@ -10,6 +10,7 @@ scans of BHSD from FDA DIDSR/InSilicoICH (CC0); sites of IPH Asean J Radiol 237.
 anatomy, odds of the hard negatives, sites of the other bleeds, proportions of all. Blood displaces nothing: no shift.
 """
 
+from functools import lru_cache
 from types import SimpleNamespace as Drawn
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ SKULL_BASE = ((0.8, ((16, -2, -36, 4), (60, 20, -32, 9))), (0.6, ((14, -30, -36,
 CALCIUM = {"choroid": ((1, ((23, 31, 10, 1.6), (25, 36, 9, 2))),), "pineal": ((1, ((0, 20, 2, 1.8), (0, 23, 2, 1.8))),)}
 SULCI = 38  # around the head
 Plane = tuple[Array, Array, Array, float]  # x, y (size, size) and z in mm of the standard head; mm a pixel
+Layer = tuple[Array, float | Array, float]  # signed distance in mm, HU, softness of the edge in pixels
 
 
 class Phantom(NamedTuple):
@@ -71,28 +73,33 @@ def make_phantom(seed: int, kind: str, level: int, *, size: int = 128) -> Phanto
 
     The mask is empty for "normal" and beyond visible_levels. Raises ValueError for an unknown kind or level.
     """
-    head = _draw_head(seed)
-    bleed = _draw_bleed(seed, kind, head)
     if level not in LEVELS:
         raise ValueError(f"expected level to be one of {LEVELS}, got {level!r}")
-    plane = _plane(head, level, size)
+    head, bleed = _draw_head(seed), _draw_bleed(seed, kind)
+    plane, inner, outer = _anatomy(seed, level, size)
     blood, mask = _blood(head, bleed, plane)
-    hu = _paint(head, bleed, blood, plane, np.random.default_rng([seed, 3, level]))
+    inner = _with_bleed(inner, head, bleed, blood, plane, np.random.default_rng([seed, 3, level]))
+    hu = _paint([*inner, *outer], head.csf, plane)
     facts = {"seed": seed, "kind": kind, "level": level, "site": bleed.site, "volume_ml": bleed.volume,
              "lesion_hu": bleed.hu, "area_mm2": np.count_nonzero(mask) * (head.field / size) ** 2,
              "mm_per_pixel": head.field / size, "head_mm": (134 * head.scale[0], 164 * head.scale[1]),
              "rotation_deg": float(np.rad2deg(head.angle)), "noise_hu": head.noise, "window": head.window,
-             "hard_negatives": head.hard}
+             "hard_negatives": dict(head.hard)}
     return Phantom(_scan(head, hu, plane, np.random.default_rng([seed, 2, level])), mask, facts)
 
 
 def visible_levels(seed: int, kind: str, *, size: int = 128) -> tuple[int, ...]:
     """The levels on which make_phantom(seed, kind, level, size=size) shows blood, lowest first; for "normal" none."""
+    return tuple(level for level in LEVELS if shows_blood(seed, kind, level, size=size))
+
+
+def shows_blood(seed: int, kind: str, level: int, *, size: int = 128) -> bool:
+    """Whether the mask of make_phantom(seed, kind, level, size=size) would hold anything; quicker than drawing it."""
     head = _draw_head(seed)
-    bleed = _draw_bleed(seed, kind, head)
-    return tuple(level for level in LEVELS if _blood(head, bleed, _plane(head, level, size))[1].any())
+    return bool(_blood(head, _draw_bleed(seed, kind), _plane(head, level, size))[1].any())
 
 
+@lru_cache(maxsize=1)
 def _draw_head(seed: int) -> Drawn:
     """Everything about a patient but the bleed, and how the scan is taken: HU, mm, radians."""
     rng = np.random.default_rng([seed, 0])
@@ -110,7 +117,8 @@ def _draw_head(seed: int) -> Drawn:
         noise=rng.uniform(2.5, 6), cupping=rng.uniform(0, 3), window=(rng.uniform(70, 130), rng.uniform(32, 48)))
 
 
-def _draw_bleed(seed: int, kind: str, head: Drawn) -> Drawn:
+@lru_cache(maxsize=2)
+def _draw_bleed(seed: int, kind: str) -> Drawn:
     """Volume lognormal, mean HU normal with a width for either side; both are cut at their 1st and 99th percentile."""
     if kind not in KINDS:
         raise ValueError(f"expected kind to be one of {KINDS}, got {kind!r}")
@@ -125,7 +133,7 @@ def _draw_bleed(seed: int, kind: str, head: Drawn) -> Drawn:
     bleed = Drawn(kind=kind, site=site, side=side, centre=centre.tolist(), oedema=rng.uniform(2, 8),
                   volume=median * (p95 / median) ** (larger / P95), phases=rng.uniform(0, 6.28, 3).tolist(),
                   hu=middle + brighter / P95 * (high - middle if brighter > 0 else middle - low))
-    bleed.extent = _extent(rng, bleed, head)
+    bleed.extent = _extent(rng, bleed, _draw_head(seed))
     return bleed
 
 
@@ -162,28 +170,45 @@ def _plane(head: Drawn, level: int, size: int) -> Plane:
     return x, y, z, mm / head.scale[1]
 
 
-def _paint(head: Drawn, bleed: Drawn, blood: Array, plane: Plane, rng: np.random.Generator) -> Array:
-    """The slice in HU, (size, size), before the scanner: shapes from the brain outwards, each over those before it."""
-    x, y, z, mm = plane
+@lru_cache(maxsize=1)  # a slice is often drawn twice, without and with blood
+def _anatomy(seed: int, level: int, size: int) -> tuple[Plane, list[Layer], list[Layer]]:
+    """The plane, and the layers that blood lies over and under, from the brain outwards."""
+    head = _draw_head(seed)
+    plane = x, y, z, mm = _plane(head, level, size)
     depth, side = _inner_table(x, y, z), np.abs(x)
     sulci, falx, csf = _subarachnoid(head, x, y, z, depth)
     cerebellum, outside = np.minimum(_strokes(CEREBELLUM, side, y, z), depth - 0.5), -depth - head.skull
-    layers = [  # signed distance, HU, softness of the edge in pixels
+    inner: list[Layer] = [
         (depth - 1 - max(head.atrophy, 0), head.grey, 1), (np.minimum(depth - 5, -sulci - 2.5), head.white, 2),
         (_strokes(NUCLEI, side, y, z), head.grey, 2), (csf, head.csf, 1),
         (falx + 0.5 * head.hard["falx"], head.falx, 1), (cerebellum + 0.5, head.csf, 1),
         (cerebellum, (head.grey + head.white) / 2, 1), (_strokes(BRAINSTEM, side, y, z), head.white + 3, 1),
         (_strokes(VENTRICLES, side, y, z) + head.atrophy, head.csf, 1),
         *((_strokes(CALCIUM[name], side, y, z), head.calcium, 1) for name in CALCIUM if head.hard[name])]
-    if bleed.kind == "IPH":  # oedema: over grey and white matter, under the CSF
+    outer: list[Layer] = [
+        (np.minimum(_strokes(SKULL_BASE, side, y, z), depth + 1), head.diploe, 1), (-depth, head.table, 1),
+        (-depth - 0.3 * head.skull, head.diploe, 1), (-depth - 0.75 * head.skull, head.table, 1),
+        (outside, head.fat, 1), (outside - head.scalp + 2.5, 30, 1), (outside - head.scalp, -1000, 1)]
+    return plane, inner, outer
+
+
+def _with_bleed(inner: list[Layer], head: Drawn, bleed: Drawn, blood: Array, plane: Plane,
+                rng: np.random.Generator) -> list[Layer]:
+    """The inner layers, and blood over them; of an IPH the oedema too, over grey and white matter, under the CSF."""
+    if bleed.kind == "normal":
+        return inner
+    (x, *_, mm), depth = plane, _inner_table(*plane[:3])
+    texture = ndimage.gaussian_filter(rng.standard_normal(x.shape, np.float32), 1.5 / mm)
+    layers = [*inner, (blood, bleed.hu * (1 + TEXTURE * texture / texture.std()), 1)]
+    if bleed.kind == "IPH":
         layers.insert(3, (np.minimum(blood + bleed.oedema / 2, depth - 1), head.white - 8, bleed.oedema / mm))
-    if bleed.kind != "normal":
-        texture = ndimage.gaussian_filter(rng.standard_normal(x.shape, np.float32), 1.5 / mm)
-        layers.append((blood, bleed.hu * (1 + TEXTURE * texture / texture.std()), 1))
-    layers += [(np.minimum(_strokes(SKULL_BASE, side, y, z), depth + 1), head.diploe, 1), (-depth, head.table, 1),
-               (-depth - 0.3 * head.skull, head.diploe, 1), (-depth - 0.75 * head.skull, head.table, 1),
-               (outside, head.fat, 1), (outside - head.scalp + 2.5, 30, 1), (outside - head.scalp, -1000, 1)]
-    hu = np.full(x.shape, head.csf, np.float32)
+    return layers
+
+
+def _paint(layers: list[Layer], below: float, plane: Plane) -> Array:
+    """The slice in HU, (size, size), before the scanner: each layer over those before it, and `below` under all."""
+    x, *_, mm = plane
+    hu: Array = np.full(x.shape, below, np.float32)
     for distance, value, softness in layers:
         hu = hu + np.clip(distance / (softness * mm) + 0.5, 0, 1) * (value - hu)
     return hu

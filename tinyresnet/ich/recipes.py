@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -74,25 +74,34 @@ class Recipe:
         history = train(model, optimizer, samples(train_rows), valid_set, epochs=epochs, batch_size=batch_size, rng=rng,
                         schedule=partial(cosine, warmup=0.1), loss_function=self.loss_function,
                         checkpoint=checkpoint, description=description)
-        probabilities = predict(model, valid_set, BATCH)[:, 1] if valid_set else np.empty(0)
+        probabilities = self.answer(model, valid_set) if valid_set else np.empty(0)
         model.eval()
         return Fit(probabilities, history)
 
-    def save(self, directory: Path, classes: Sequence[str]) -> None:
-        """Write the last fit: backbone.npz for load_model, head.npz with weight (features, 2), bias (2,) and facts."""
+    def answer(self, model: Layer, samples: Samples) -> Array:
+        """Probabilities (n,) of the positive class."""
+        return predict(model, samples, BATCH)[:, 1]
+
+    def save(self, directory: Path, classes: Sequence[str], facts: Mapping) -> None:
+        """Write the last fit: backbone.npz for load_model, head.npz with weight (features, 2) and bias (2,).
+
+        facts: what results.json says of data, model and protocol; it stays with the weights that were trained.
+        """
+        if self.head() is self.backbone.fc:  # the network itself was trained
+            self.backbone.classes = list(classes)
+            self.backbone.origin = {**facts, "before": self.backbone.origin}
         save_weights(self.backbone, directory / "backbone.npz")
-        facts = {"at": list(self.at), "classes": list(classes), "reads": "averages of the stages `at`, side by side"}
-        write_arrays(directory / "head.npz", self.head().state_dict(), facts)
+        reads = {"at": list(self.at), "classes": list(classes), "reads": "averages of the stages `at`, side by side"}
+        write_arrays(directory / "head.npz", self.head().state_dict(), {**reads, **facts})
 
 
 class Features(Recipe):
-    """A linear head on frozen features, standardised with the training rows' mean and deviation."""
-
-    at = ("layer3", "layer4")
+    """A linear head on frozen features of the last two stages, standardised with the training rows' mean and deviation."""
 
     def __init__(self, backbone: ResNet, images: Array, labels: Array, settings: Settings):
         super().__init__(backbone, settings)
         self.labels = labels
+        self.at = [name for name, _ in backbone.children() if name.startswith("layer")][-2:]
         self.features = in_batches(lambda x: backbone.features(x, self.at), images, "features")  # (n, channels)
 
     def begin(self, train_rows, rng):
@@ -121,9 +130,7 @@ class Finetune(Recipe):
     def __init__(self, backbone: ResNet, images: Array, labels: Array, settings: Settings, unfreeze_from: str):
         super().__init__(backbone, settings)
         self.labels = labels
-        stages = [name for name, _ in backbone.children()]
-        if unfreeze_from not in stages[:-1]:
-            raise ValueError(f"--unfreeze-from: no stage is named {unfreeze_from!r}; there are {', '.join(stages[:-1])}")
+        stages = check_stage(backbone, unfreeze_from)
         before = stages[stages.index(unfreeze_from) - 1] if unfreeze_from != stages[0] else None
         self.entering = images if before is None else in_batches(
             backbone.part(to=before).eval().forward, images, f"activations of {before}")
@@ -140,7 +147,7 @@ class Finetune(Recipe):
 
 
 class Scratch(Recipe):
-    """A network from random weights, on twins, of which a batch always holds both."""
+    """A network from random weights, on twins, of which a batch always holds both; asked about a slice and its mirror."""
 
     def __init__(self, new_backbone: Callable[[np.random.Generator], ResNet], images: Array, labels: Array,
                  settings: Settings):
@@ -152,6 +159,19 @@ class Scratch(Recipe):
     def begin(self, train_rows, rng):
         self.backbone = self.new_backbone(rng)
         return self.backbone, lambda rows: Samples(self.images[rows], self.labels[rows], read_twins, block=2)
+
+    def answer(self, model, samples):
+        mirrored = samples._replace(inputs=samples.inputs[:, :, ::-1])  # left and right
+        return (super().answer(model, samples) + super().answer(model, mirrored)) / 2
+
+
+def check_stage(backbone: ResNet, unfreeze_from: str) -> list[str]:
+    """The names of all stages. Raises ValueError if `unfreeze_from` is none that can train, or the head alone."""
+    stages = [name for name, layer in backbone.children()]
+    able = [name for name, layer in backbone.children() if layer.named_params() and name != stages[-1]]
+    if unfreeze_from not in able:
+        raise ValueError(f"--unfreeze-from: no stage is named {unfreeze_from!r}; there are {', '.join(able)}")
+    return stages
 
 
 def in_batches(function: Callable[[Array], Array], x: Array, description: str) -> Array:

@@ -6,17 +6,21 @@ import csv
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tinyresnet.files import replacing
 from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
 from tinyresnet.metrics import confusion_matrix
 from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
+from tinyresnet.version import __version__
 
 DISCLAIMER = "Research and teaching only, not for diagnosis."
 EPOCH_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 PACKAGES = ("numpy", "scipy", "numba", "pillow", "matplotlib", "tqdm")
+OUTPUTS = ("results.json", "predictions.csv", "summary.csv", "training_progress.png",
+           "confusion_matrix.png", "roc.png", "backbone.npz", "head.npz", "checkpoint.npz")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -26,9 +30,12 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the figures may depend on."""
-    from tinyresnet.version import __version__
-    return {"tinyresnet": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """What the figures may depend on; of packages, those that are installed (the references run without Numba)."""
+    found = {"tinyresnet": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def write_tables(directory: Path, slices: Slices, outcomes: Sequence[Outcome]) -> None:
@@ -46,7 +53,8 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
     splits = list(dict.fromkeys(fold.split for fold, _ in outcomes))
     history = [dict(split=fold.split, repeat=fold.repeat, fold=fold.fold, **row)
                for fold, fit in outcomes if fold.split == splits[0] for row in fit.history]
-    plot_training_progress(history, directory / "training_progress.png", note=note)
+    folds = f"{splits[0].capitalize()} folds. {note}" if len(outcomes) > 1 else note
+    plot_training_progress(history, directory / "training_progress.png", note=folds)
     curves = {}
     for split in splits:
         rows, probabilities = out_of_fold(outcomes, split)

@@ -51,8 +51,10 @@ def _check_enough(classes: Array, members: Array, folds: int) -> None:
         raise ValueError(f"expected images of two classes, got {classes.size} ({', '.join(map(str, classes))})")
     for name, column in zip(classes, members.T):
         if np.count_nonzero(column) < folds:
-            raise ValueError(f"expected at least {folds} groups of class {name}, one for each fold, got {column.sum()} "
-                             f"images in {np.count_nonzero(column)} groups; use fewer folds")
+            images = members.sum(axis=1).max() == 1  # every image is its own group
+            have = f"{column.sum()}" if images else f"{column.sum()} images in {np.count_nonzero(column)} groups"
+            raise ValueError(f"expected at least {folds} {'images' if images else 'groups'} of class {name}, one for each "
+                             f"fold, got {have}; use fewer folds")
 
 
 def _assign(members: Array, folds: int, rng: np.random.Generator) -> Array:

@@ -7,24 +7,27 @@ divided into training and test, where each slice is judged alone; the bleeds are
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.ich.phantom import KINDS, make_phantom, visible_levels, window
-from tinyresnet.images import Preprocessing, augment, preprocess
+from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, shows_blood, window
+from tinyresnet.images import Preprocessing, augment, preprocess, resize
 from tinyresnet.loss import cross_entropy
 
 WINDOWS = ((80, 40), (40, 40), (254, 100))  # width, level in HU, a channel each: brain, stroke, subdural
-PREPROCESSING = Preprocessing(mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # about zero mean and unit variance
+SIZE = 64  # pixels a side
+PREPROCESSING = Preprocessing((SIZE, SIZE), mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # to mean 0 and variance 1
 
 
 class Twins(NamedTuple):
     """Rows 2k and 2k + 1 are one slice without and with blood. n = patients * slices * 2.
 
-    Shapes: images (n, size, size, 3) uint8, one channel a window; labels, groups (n,) int64; facts n dictionaries.
+    Shapes: images (n, size, size, 3) uint8, one channel a window; labels, groups (n,) int64; facts n dictionaries, of
+    the slices as drawn, with twice the pixels a side.
     """
 
     images: Array
@@ -33,9 +36,10 @@ class Twins(NamedTuple):
     facts: list[dict[str, Any]]
 
 
-def make_twins(patients: int, *, slices: int = 2, size: int = 80, seed: int = 0) -> Twins:
+def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
+    Slices are drawn with twice as many pixels a side and made smaller, as the finer pixels of a real image are.
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
     Raises ValueError for no patients, or unless 1 <= slices <= 4.
     """
@@ -44,14 +48,15 @@ def make_twins(patients: int, *, slices: int = 2, size: int = 80, seed: int = 0)
     images, facts = [], []
     for patient in tqdm(range(patients), desc="drawing phantoms", leave=False, disable=None):
         kind, rng = KINDS[1 + patient % 5], np.random.default_rng([seed, patient])
-        levels: tuple[int, ...] = ()
+        levels: list[int] = []
         while len(levels) < slices:
-            number = int(rng.integers(2**62))
-            levels = visible_levels(number, kind, size=size)
-        for level in rng.permutation(levels)[:slices].tolist():
+            number, in_any_order = int(rng.integers(2**62)), rng.permutation(LEVELS).tolist()
+            showing = (level for level in in_any_order if shows_blood(number, kind, level, size=2 * size))
+            levels = list(islice(showing, slices))  # looks no further than it must
+        for level in levels:
             for twin in ("normal", kind):
-                phantom = make_phantom(number, twin, level, size=size)
-                images.append(three_windows(phantom.hu))
+                phantom = make_phantom(number, twin, level, size=2 * size)
+                images.append(resize(three_windows(phantom.hu), (size, size)))
                 facts.append(phantom.facts)
     labels = np.arange(len(images)) % 2
     return Twins(np.stack(images), labels, np.arange(len(images)) // (2 * slices), facts)

@@ -49,21 +49,22 @@ def conv_backward_weight_reference(x: Array, dy: Array, kernel: int, stride: int
 
 @faster_than(conv_backward_weight_reference)
 def conv_backward_weight(x, dy, kernel, stride, padding):
-    """Same as conv_backward_weight_reference: eight groups of rows have a sum each, and these are added in order."""
+    """Same as conv_backward_weight_reference: up to eight groups of tiles have a sum each, which are added in order."""
     N, P, Q, O = dy.shape
     C, K = x.shape[3], kernel
     dy = dy.reshape(-1, O)
     rows = max(1, TILE // Q)
-    group_rows = (N * P + 7) // 8
+    group_rows = max(rows, (N * P + 7) // 8)
     groups = (N * P + group_rows - 1) // group_rows
     sums = np.zeros((groups, K * K * C, O), dtype=x.dtype)
     for group in prange(groups):
         last = min(N * P, (group + 1) * group_rows)
         for start in range(group * group_rows, last, rows):
             end = min(last, start + rows)
-            sums[group] += np.dot(gather(x, start, end, P, Q, K, stride, padding).T, dy[start * Q : end * Q])
+            cols = gather(x, start, end, P, Q, K, stride, padding)
+            add(sums[group], np.dot(cols.T, dy[start * Q : end * Q]))
     for group in range(1, groups):
-        sums[0] += sums[group]
+        add(sums[0], sums[group])
     return sums[0].reshape(K, K, C, O)
 
 
@@ -79,7 +80,7 @@ def conv_backward_input(dy, weight, shape, stride, padding):
     """Same as conv_backward_input_reference: each thread owns whole images, because windows overlap."""
     N, P, Q, O = dy.shape
     K = weight.shape[0]
-    w = np.ascontiguousarray(weight.reshape(-1, O).T)  # (O, K*K*C)
+    w = weight.reshape(-1, O).T  # (O, K*K*C)
     dy = dy.reshape(-1, O)
     dx = np.zeros(shape, dtype=dy.dtype)
     rows = max(1, TILE // Q)
@@ -93,25 +94,31 @@ def conv_backward_input(dy, weight, shape, stride, padding):
 
 
 @compiled
+def add(total, part):
+    """total += part; as a loop, because Numba takes fifteen seconds to compile it for arrays of two dimensions."""
+    for row in range(total.shape[0]):
+        for column in range(total.shape[1]):
+            total[row, column] += part[row, column]
+
+
+@compiled
 def gather(x, start, end, P, Q, K, stride, padding):
     """im2col for the output rows start..end: (rows*Q, K*K*C). The K*C numbers of a window's row lie together in x."""
     _, H, W, C = x.shape
     if K == 1 and stride == 1 and padding == 0:
         return x.reshape(-1, C)[start * Q : end * Q]  # the image already is its matrix
     cols = np.zeros(((end - start) * Q, K * K * C), dtype=x.dtype)
-    pixels, out, at = x.reshape(-1), cols.reshape(-1), 0
+    pixels, out = x.reshape(-1), cols.reshape(-1)
     for row in range(start, end):
         n, p = row // P, row % P
-        for q in range(Q):
-            j = q * stride - padding
-            first, last = max(0, -j) * C, min(K, W - j) * C  # of the K*C numbers, those inside the image
-            for u in range(K):
-                i = p * stride + u - padding
-                if 0 <= i < H:  # else: padding, already zero
-                    source = ((n * H + i) * W + j) * C
-                    for c in range(first, last):
-                        out[at + c] = pixels[source + c]
-                at += K * C
+        for u in range(K):
+            i = p * stride + u - padding
+            if 0 <= i < H:  # else: padding, already zero
+                for q in range(Q):
+                    j = q * stride - padding
+                    first, last = max(0, -j) * C, min(K, W - j) * C  # of the K*C numbers, those inside the image
+                    source, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
+                    out[at + first : at + last] = pixels[source + first : source + last]
     return cols
 
 
@@ -119,16 +126,17 @@ def gather(x, start, end, P, Q, K, stride, padding):
 def scatter(cols, x, start, end, P, Q, K, stride, padding):
     """The adjoint of gather: add the windows of the output rows start..end back to x."""
     _, H, W, C = x.shape
-    pixels, values, at = x.reshape(-1), cols.reshape(-1), 0
+    pixels, values = x.reshape(-1), cols.reshape(-1)
     for row in range(start, end):
         n, p = row // P, row % P
-        for q in range(Q):
-            j = q * stride - padding
-            first, last = max(0, -j) * C, min(K, W - j) * C
-            for u in range(K):
-                i = p * stride + u - padding
-                if 0 <= i < H:
-                    target = ((n * H + i) * W + j) * C
-                    for c in range(first, last):
-                        pixels[target + c] += values[at + c]
-                at += K * C
+        for u in range(K):
+            i = p * stride + u - padding
+            if 0 <= i < H:
+                for q in range(Q):
+                    j = q * stride - padding
+                    first, last = max(0, -j) * C, min(K, W - j) * C
+                    target, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
+                    # slices, because an index that may be negative for all Numba knows keeps it from using SIMD
+                    sums, parts = pixels[target + first : target + last], values[at + first : at + last]
+                    for c in range(len(parts)):
+                        sums[c] += parts[c]

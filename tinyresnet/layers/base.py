@@ -6,7 +6,7 @@ joined by dots, the attribute names on the way down are the names torchvision gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -90,9 +90,10 @@ class Layer:
         return {full: getattr(layer, name).copy() for full, layer, name in names}
 
     def load_state_dict(self, state: Mapping[str, Array], *, strict: bool = True) -> LoadReport:
-        """Copy the arrays of `state` into the layers, keeping the layers' dtype.
+        """Give the layers copies of the arrays of `state`, in the layers' dtype.
 
-        Raises ValueError, before anything is changed, if names or shapes differ; with strict=False loads what fits.
+        Raises ValueError, before anything is changed, if names or shapes differ or an array holds no real numbers; with
+        strict=False loads what fits.
         """
         own = {full: (layer, name) for full, layer, name in self._named(("param_names", "buffer_names"))}
         report = LoadReport(
@@ -101,6 +102,9 @@ class Layer:
             mismatched=[full for full, (layer, name) in own.items()
                         if full in state and np.shape(state[full]) != getattr(layer, name).shape],
         )
+        for name in own.keys() & state.keys():
+            if np.asarray(state[name]).dtype.kind not in "biuf":
+                raise ValueError(f"{name} should hold real numbers, got {np.asarray(state[name]).dtype}")
         if strict and any(report):
             raise ValueError("the weights are of another network: " + "; ".join(
                 f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
@@ -121,7 +125,10 @@ class Layer:
         return self.train(False)
 
     def freeze(self, *prefixes: str) -> Self:
-        """Freeze the layers whose names start with one of the prefixes ("conv1", "layer1.0"); all without any."""
+        """Freeze the layers below each of these prefixes of names ("conv1", "layer1.0"); without one, every layer.
+
+        Raises ValueError, before anything is changed, for a prefix that no layer's name has.
+        """
         return self._set_frozen(prefixes, True)
 
     def unfreeze(self, *prefixes: str) -> Self:
@@ -130,13 +137,16 @@ class Layer:
 
     def _set_frozen(self, prefixes: tuple[str, ...], frozen: bool) -> Self:
         layers = dict(self.named_layers())
-        for prefix in prefixes or ("",):
-            if prefix not in layers:
-                raise ValueError(f"no layer is named {prefix!r}; the first names are {', '.join(list(layers)[1:8])}")
-            for _, layer in layers[prefix].named_layers():
-                layer.frozen = frozen
-                layer.grads.clear()
+        names = set().union(*(names_below(prefix, layers) for prefix in prefixes)) if prefixes else layers
+        for name in names:
+            layers[name].frozen = frozen
+            layers[name].grads.clear()
         return self
+
+    def forget(self) -> None:
+        """Drop the gradients and what was kept for backward, in this layer and all below it."""
+        for _, layer in self.named_layers():
+            layer.grads, layer._saved = {}, None
 
     def astype(self, dtype) -> Self:
         """Convert all parameters and running statistics (float64 for gradient checks); returns itself."""
@@ -148,14 +158,29 @@ class Layer:
         return f"{type(self).__name__}()"
 
 
+def names_below(prefix: str, names: Iterable[str]) -> list[str]:
+    """The dotted names that are the prefix or go on from it after a dot; if there are none, all that begin with it.
+
+    So "layer1" is layer1 and layer1.0.conv1 but not layer10, and "layer" is layer1 to layer4.
+    Raises ValueError if no name begins with the prefix.
+    """
+    begin = [name for name in names if name.startswith(prefix)]
+    if not begin:
+        raise ValueError(f"no name begins with {prefix!r}; the first are {', '.join(list(filter(None, names))[:7])}")
+    return [name for name in begin if f"{name}.".startswith(f"{prefix}.")] or begin
+
+
 class Sequential(Layer):
-    """Layers one after the other, named "0", "1", ... or as given: Sequential(conv, relu) or Sequential(a=conv, b=relu)."""
+    """Layers one after the other, named "0", "1", ... or as given: Sequential(conv, relu) or Sequential(a=conv, b=relu).
+
+    Raises ValueError for a name that means something else here, such as "training".
+    """
 
     def __init__(self, *layers: Layer, **named_layers: Layer):
         super().__init__()
-        for number, layer in enumerate(layers):
-            setattr(self, str(number), layer)
-        for name, layer in named_layers.items():
+        for name, layer in [*((str(number), layer) for number, layer in enumerate(layers)), *named_layers.items()]:
+            if hasattr(self, name):
+                raise ValueError(f"a layer cannot be called {name!r} here, that name is taken")
             setattr(self, name, layer)
 
     def __getitem__(self, number: int) -> Layer:
@@ -192,14 +217,15 @@ class Identity(Layer):
 
 def check_gradient(dy: Array, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise ValueError unless dy has the shape and dtype of the y that forward returned."""
-    if np.shape(dy) != shape or dy.dtype != dtype:
-        raise ValueError(f"expected dy of shape {shape} and dtype {dtype}, like y, got {np.shape(dy)} of {dy.dtype}")
+    if not isinstance(dy, np.ndarray) or dy.shape != shape or dy.dtype != dtype:
+        raise ValueError(f"expected dy of shape {shape} and dtype {dtype}, like y, "
+                         f"got {np.shape(dy)} of {getattr(dy, 'dtype', type(dy).__name__)}")
 
 
-def check_images(x: Array, channels: int, dtype: np.dtype) -> None:
-    """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype."""
-    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[3] != channels or x.size == 0:
-        raise ValueError(f"expected {channels} input channels in a non-empty array (N, H, W, {channels}), "
-                         f"got x of shape {np.shape(x)}")
-    if x.dtype != dtype:
-        raise ValueError(f"expected x of dtype {dtype}, the weights' own, got {x.dtype}; convert with x.astype({dtype})")
+def check_images(x: Array, channels: int | None = None, dtype: np.dtype | None = None) -> None:
+    """Raise ValueError unless x is a non-empty (N, H, W, channels) array of this dtype; None: of any, of any float."""
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.size == 0 or channels not in (None, x.shape[3]):
+        raise ValueError(f"expected {channels or 'any number of'} input channels in a non-empty array "
+                         f"(N, H, W, {channels or 'C'}), got x of shape {np.shape(x)}")
+    if x.dtype != dtype and (dtype is not None or x.dtype.kind != "f"):
+        raise ValueError(f"expected x of dtype {dtype or 'float32'}, got {x.dtype}; convert it with x.astype")

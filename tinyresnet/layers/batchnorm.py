@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import channel_dots, channel_sums
-from tinyresnet.layers.base import Layer, check_images
+from tinyresnet.kernels import gradient_sums, input_gradient, moments, scale_and_shift
+from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
 class BatchNorm2d(Layer):
@@ -27,6 +27,8 @@ class BatchNorm2d(Layer):
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
+        if not (channels >= 1 and eps >= 0 and 0 <= momentum <= 1):
+            raise ValueError(f"expected at least 1 channel, eps >= 0, momentum in 0..1, got {channels}, {eps}, {momentum}")
         self.eps, self.momentum = eps, momentum
         self.weight = np.ones(channels, dtype=np.float32)
         self.bias = np.zeros(channels, dtype=np.float32)
@@ -36,37 +38,36 @@ class BatchNorm2d(Layer):
     def forward(self, x: Array) -> Array:
         check_images(x, len(self.weight), self.weight.dtype)
         if not self.training or self.frozen:
-            self.save()
-            scale, shift = self._scale_and_shift()
-            return x * scale + shift
+            self.save(x.shape)
+            return scale_and_shift(x, self.running_mean, self._scale(self.running_var), self.bias)
         M = x.size // x.shape[3]  # values a channel
         if M == 1:
             raise ValueError(f"batch norm in training needs more than one value a channel, got x of shape {x.shape}")
-        mean = (channel_sums(x) / M).astype(x.dtype)
-        centred = x - mean
-        var = (channel_dots(centred, centred) / M).astype(x.dtype)  # of the centred values: E[x*x] - mean*mean cancels
+        mean, var = (moment.astype(x.dtype) for moment in moments(x))
         self._update_running(mean, var * (M / (M - 1)))
-        x_hat = centred / np.sqrt(var + self.eps, dtype=x.dtype)
-        self.save(x_hat, var)
-        return x_hat * self.weight + self.bias
+        self.save(x.shape, x, mean, var)
+        return scale_and_shift(x, mean, self._scale(var), self.bias)
 
     def backward(self, dy: Array) -> Array:
-        saved = self.saved()
-        if not saved:  # frozen: mean and variance are constants
-            return dy * self._scale_and_shift()[0]
-        x_hat, var = saved
-        M = dy.size // dy.shape[3]
-        dweight = channel_dots(dy, x_hat).astype(dy.dtype)
-        dbias = channel_sums(dy).astype(dy.dtype)
-        self.grads = {"weight": dweight, "bias": dbias}
-        # x moves y directly, through the mean and through the variance, in this order:
-        dx_hat = dy - dbias / M - x_hat * (dweight / M)
-        return dx_hat * (self.weight / np.sqrt(var + self.eps, dtype=dy.dtype))
+        shape, *batch = self.saved()
+        check_gradient(dy, shape, self.weight.dtype)
+        if not batch:  # frozen: mean and variance are constants
+            return dy * self._scale(self.running_var)
+        x, mean, var = batch  # with x_hat = (x - mean) / std
+        M = x.size // x.shape[3]
+        std = np.sqrt(var + self.eps, dtype=dy.dtype)
+        dbias, dots = (sums.astype(dy.dtype) for sums in gradient_sums(dy, x, mean))
+        dweight = dots / std  # the sum of dy * x_hat
+        if not self.frozen:
+            self.grads = {"weight": dweight, "bias": dbias}
+        # x moves y directly, through the variance and through the mean:
+        # dx = weight / std * (dy - x_hat * dweight / M - dbias / M)
+        factors = np.stack([np.ones_like(std), -dweight / (M * std), -dbias / M]) * self._scale(var)  # (3, C)
+        return input_gradient(dy, x, mean, factors)
 
-    def _scale_and_shift(self) -> tuple[Array, Array]:
-        """With constant statistics batch norm is y = x * scale + shift."""
-        scale = self.weight / np.sqrt(self.running_var + self.eps, dtype=self.weight.dtype)
-        return scale, self.bias - self.running_mean * scale
+    def _scale(self, var: Array) -> Array:
+        """What x - mean is multiplied by."""
+        return self.weight / np.sqrt(var + self.eps, dtype=self.weight.dtype)
 
     def _update_running(self, mean: Array, unbiased_var: Array) -> None:
         keep = 1 - self.momentum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.layers.base import Layer
+from tinyresnet.layers.base import Layer, check_gradient
 
 
 class Linear(Layer):
@@ -28,13 +28,15 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> Array:
         C = len(self.weight)
-        if x.ndim != 2 or x.shape[1] != C or x.dtype != self.weight.dtype:
-            raise ValueError(f"expected x (N, {C}) of dtype {self.weight.dtype}, got shape {x.shape}, dtype {x.dtype}")
+        if not isinstance(x, np.ndarray) or x.ndim != 2 or x.shape[1] != C or x.dtype != self.weight.dtype:
+            raise ValueError(f"expected x (N, {C}) of dtype {self.weight.dtype}, got shape {np.shape(x)} "
+                             f"of {getattr(x, 'dtype', type(x).__name__)}")
         self.save(x)
         return x @ self.weight + self.bias
 
     def backward(self, dy: Array) -> Array:
         (x,) = self.saved()
+        check_gradient(dy, self.output_shape(x.shape), x.dtype)
         if not self.frozen:
             self.grads = {"weight": x.T @ dy, "bias": dy.sum(axis=0)}
         return dy @ self.weight.T

@@ -17,6 +17,7 @@ class MaxPool2d(Layer):
     ceil_mode is Caffe's rule: where the stride leaves a remainder, one more window hangs over the right and lower edge.
 
     Shapes: x (N, H, W, C), y (N, P, Q, C) with P = pool_size(H, kernel_size, stride, padding, ceil_mode).
+    Raises ValueError if x does not hold floating-point numbers: integers have no negative infinity.
     """
 
     def __init__(self, kernel_size: int, stride: int, padding: int = 0, *, ceil_mode: bool = False):
@@ -27,15 +28,15 @@ class MaxPool2d(Layer):
         self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
 
     def forward(self, x: Array) -> Array:
-        check_images(x, x.shape[-1], x.dtype)
+        check_images(x)
         _, P, Q, _ = self.output_shape(x.shape)
         y, winner = maxpool(x, self.kernel_size, self.stride, self.padding, P, Q)
-        self.save(winner, x.shape)
+        self.save(winner, x.shape, x.dtype)
         return y
 
     def backward(self, dy: Array) -> Array:
-        winner, shape = self.saved()
-        check_gradient(dy, winner.shape, dy.dtype)
+        winner, shape, dtype = self.saved()
+        check_gradient(dy, winner.shape, dtype)
         return maxpool_backward(dy, winner, shape, self.kernel_size, self.stride, self.padding)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -54,13 +55,14 @@ class GlobalAvgPool(Layer):
     """
 
     def forward(self, x: Array) -> Array:
-        check_images(x, x.shape[-1], x.dtype)
-        self.save(x.shape)
+        check_images(x)
+        self.save(x.shape, x.dtype)
         return x.mean(axis=(1, 2))
 
     def backward(self, dy: Array) -> Array:
-        ((N, H, W, C),) = self.saved()
-        share = dy / np.array(H * W, dtype=dy.dtype)  # (N, C): every pixel had the same part in the mean
+        (N, H, W, C), dtype = self.saved()
+        check_gradient(dy, (N, C), dtype)
+        share = dy / np.array(H * W, dtype=dtype)  # (N, C): every pixel had the same part in the mean
         return np.broadcast_to(share[:, None, None, :], (N, H, W, C)).copy()
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
