@@ -36,11 +36,11 @@ from tinyresnet.ich.recipes import Features, Finetune, Recipe, Scratch, Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
 from tinyresnet.ich.twins import PREPROCESSING, make_twins
 
-PHANTOM_PATIENTS = 800, 200  # that learn, and that test
+PHANTOM_PATIENTS = 720, 160  # that learn, and that test
 SMALL = partial(tinyresnet.small_resnet, depths=(1, 1, 1), width=24)  # learns from phantoms
 NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given
-    "scratch": Settings(epochs=12, batch_size=16, lr=4e-3, weight_decay=0.0),
+    "scratch": Settings(epochs=11, batch_size=16, lr=4e-3, weight_decay=0.0),
     "features": Settings(epochs=30, batch_size=16, lr=1e-3, weight_decay=0.0),
     "finetune": Settings(epochs=10, batch_size=16, lr=1e-4, weight_decay=0.0),
 }
