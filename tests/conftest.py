@@ -1,14 +1,85 @@
-"""What needs ../shared or PyTorch is marked, and skipped where it is missing, with the reason."""
+"""What needs ../shared or PyTorch is marked, and skipped where it is missing, with the reason.
+
+pytest --student FILE runs the tests marked as tasks on the student's classes and functions; see docs/gradient-checks.md.
+"""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
+from kit import SUBJECTS
+from student import SECONDS, Grades, Student
+
+from tinyresnet import pytest_options
+from tinyresnet.gradcheck import GradientError
+from tinyresnet.gradcheck_command import one_thread
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+STUDENT, GRADES = pytest.StashKey(), pytest.StashKey()
+MARKERS = ("shared: needs the folder ../shared with real images and weights", "torch: needs PyTorch to compare with",
+           "task(name, points): what a student may be asked to write")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser, pluginmanager):
+    if not pluginmanager.has_plugin("tinyresnet"):  # else its entry point has added them, and earlier
+        pytest_options.pytest_addoption(parser)
+
+
+def pytest_configure(config):
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    path = config.getoption("student")
+    config.stash[STUDENT] = Student(path) if path else None
+    config.stash[GRADES] = Grades()
+    if path and not config.pluginmanager.has_plugin("timeout"):
+        raise pytest.UsageError("--student needs pytest-timeout, against endless loops: pip install pytest-timeout")
+
+
+def pytest_generate_tests(metafunc):
+    """An argument named as one of the classes or functions is it: the student's, or else the library's."""
+    student = metafunc.config.stash[STUDENT]
+    for name in subjects_of(metafunc):
+        subject = student.subjects.get(name, SUBJECTS[name]) if student else SUBJECTS[name]
+        metafunc.parametrize(name, [subject], ids=[name])
+
+
+def subjects_of(test):
+    return [name for name in SUBJECTS if name in getattr(test, "fixturenames", ())]
+
+
+def task_of(item):
+    """Name and points of the task, or none."""
+    marker = item.get_closest_marker("task")
+    return (marker.args[0], marker.kwargs["points"]) if marker else (None, 0)
+
+
+def pytest_collection_modifyitems(config, items):
+    skip_what_is_missing(items)
+    student, grades, asked = config.stash[STUDENT], config.stash[GRADES], config.getoption("task")
+    known = sorted({task for task, _ in map(task_of, items) if task})
+    for item in items:
+        item.user_properties += zip(("task", "points"), task_of(item)) if task_of(item)[0] else []  # for --junitxml
+    for task in set(asked) - set(known):
+        raise pytest.UsageError(f"no task is named {task!r}; there are {', '.join(known)}")
+    if not student and not asked:
+        return
+    chosen = [item for item in items if task_of(item)[0] in (asked or known)]
+    chosen.sort(key=lambda item: task_of(item)[0].endswith("-inside"))  # first alone, then inside blocks
+    for item in chosen:
+        grades.expect(*task_of(item))
+    if student:
+        chosen = [item for item in chosen if student.subjects.keys() & set(subjects_of(item))]
+        if asked and not chosen:
+            raise pytest.UsageError(f"{student.path} has {', '.join(student.subjects)}, and nothing for {', '.join(asked)}")
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+    for item in items if student else ():
+        item.add_marker(pytest.mark.filterwarnings("ignore"))  # numbers are graded here, not warnings
+        if config.getoption("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+def skip_what_is_missing(items):
     missing = {}
     if not SHARED.is_dir():
         missing["shared"] = f"the real images and weights of {SHARED} are not here"
@@ -20,7 +91,68 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=missing[marker.name]))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A student's name is checked with everything else the library's; after its first failure a task is not run on."""
+    student, grades = item.config.stash[STUDENT], item.config.stash[GRADES]
+    if not student:
+        return (yield)
+    if grades.verdicts[task_of(item)[0]] in ("wrong", "to do"):
+        pytest.skip("an earlier test of this task has failed")
+    with student.alone(subjects_of(item)[0]):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A wrong gradient is shown as its report, a student's other errors by their place in the file."""
+    report = yield
+    student, (task, _) = item.config.stash[STUDENT], task_of(item)
+    if call.excinfo and call.excinfo.errisinstance(GradientError):
+        error = call.excinfo.value
+        report.longrepr = error.without_hints if item.config.getoption("no_hints") else str(error)
+    elif student and call.excinfo and call.excinfo.errisinstance(NotImplementedError):
+        report.outcome, report.longrepr = "skipped", (str(item.path), 0, "Skipped: to do")
+    elif student and report.failed:
+        report.longrepr = place_in(student, call.excinfo)
+    if task in item.config.stash[GRADES].points and (call.when == "call" or report.failed):
+        todo = report.skipped and "to do" in report.longrepr[2]
+        verdict = "wrong" if report.failed else "to do" if todo else "right" if report.passed else None
+        if verdict:
+            item.config.stash[GRADES].add(task, verdict)
+    return report
+
+
+def place_in(student, excinfo):
+    """The exception in one line, and the last line of the student's file on the way to it."""
+    where = [entry for entry in excinfo.traceback if str(entry.path) == str(student.path)]
+    text = excinfo.exconly(tryshort=True)
+    return f"{text}\n  at {student.path}:{where[-1].lineno + 1}: {str(where[-1].statement).strip()}" if where else text
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    student, grades = config.stash[STUDENT], config.stash[GRADES]
+    if grades.points:
+        terminalreporter.section("tasks")
+        for line in grades.lines():
+            terminalreporter.write_line(line)
+    for warning in student.warnings() if student else []:
+        terminalreporter.write_line(f"warning: {warning}", yellow=True)
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("grade_json")
+    if path and session.config.stash[GRADES].points:
+        session.config.stash[GRADES].write(path, session.config.stash[STUDENT])
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder with real images and weights; use together with the marker `shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="module", name="one_thread")
+def one_thread_fixture():
+    with one_thread():
+        yield

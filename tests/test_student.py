@@ -1,0 +1,187 @@
+"""pytest --student FILE, run on students' files as they come: right, wrong, unfinished, endless, and no Python at all."""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from student import at_most
+from student_files import (CONV, COUNTED, FUNCTIONS_AND_OPTIMISERS, LINEAR, RELU, RIGHT_BLOCK, SOFTMAX, WRONG_BATCH_NORM,
+                           WRONG_CONV)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(folder, source, *options):
+    """pytest --student on a file with this source (None: no file)."""
+    file, grade = folder / "mine.py", folder / "grade.json"
+    if source is not None:
+        file.write_text(source)
+    done = subprocess.run([sys.executable, "-m", "pytest", "tests/tasks", "-q", "-p", "no:cacheprovider", "--student",
+                           file, "--grade-json", grade, *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    tasks = json.loads(grade.read_text())["tasks"] if grade.exists() else {}
+    return SimpleNamespace(code=done.returncode, output=done.stdout + done.stderr, folder=folder,
+                           verdicts={task: grade["verdict"] for task, grade in tasks.items()},
+                           points={task: grade["points"] for task, grade in tasks.items()})
+
+
+@pytest.fixture(scope="module")
+def three_right_two_wrong(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("student")
+    source = COUNTED + RELU + LINEAR + SOFTMAX + WRONG_CONV + WRONG_BATCH_NORM
+    return run(folder, source, "--junitxml", folder / "report.xml")
+
+
+def test_three_right_and_two_wrong_are_graded_as_they_are(three_right_two_wrong):
+    found = three_right_two_wrong.verdicts
+    right = {task for task, verdict in found.items() if verdict == "right"}
+    assert {task for task, verdict in found.items() if verdict == "wrong"} == {
+        "conv-backward", "conv-inside", "batchnorm-backward", "batchnorm-inside"}
+    assert right == {"relu-forward", "relu-backward", "relu-once", "relu-inside", "linear-forward", "linear-backward",
+                     "linear-once", "linear-inside", "softmax", "conv-forward", "conv-once", "batchnorm-forward",
+                     "batchnorm-statistics", "batchnorm-once"}
+
+
+def test_something_wrong_ends_with_1(three_right_two_wrong):
+    assert three_right_two_wrong.code == 1
+
+
+def test_a_right_task_earns_its_points_and_a_wrong_one_none(three_right_two_wrong):
+    points = three_right_two_wrong.points
+    assert (points["linear-backward"], points["softmax"], points["conv-backward"], points["adam"]) == (2, 1, 0, 0)
+
+
+def test_a_failure_is_a_report_and_not_a_traceback(three_right_two_wrong):
+    output = three_right_two_wrong.output
+    assert '\n  exactly what you get with "dweight divided by N": see docs/gradient-checks.md\n' in output
+    assert '\n  exactly what you get with "gamma forgotten": see docs/gradient-checks.md\n' in output
+    assert "Traceback" not in output and "kit.py" not in output
+
+
+def test_only_tasks_are_run(three_right_two_wrong):
+    cases = xml.etree.ElementTree.parse(three_right_two_wrong.folder / "report.xml").iter("testcase")
+    found = [{p.get("name"): p.get("value") for p in case.iter("property")} for case in cases]
+    assert found and all(set(properties) == {"task", "points"} for properties in found)
+    assert {"task": "conv-backward", "points": "3"} in found
+
+
+def test_the_file_is_executed_once(three_right_two_wrong):
+    assert (three_right_two_wrong.folder / "count").read_text() == "x"
+
+
+def test_an_exam_gives_the_facts_and_no_cause(tmp_path):
+    result = run(tmp_path, WRONG_BATCH_NORM, "--no-hints", "--task", "batchnorm-backward")
+    assert "dx is wrong at 100%" in result.output and "worst element" in result.output
+    assert "exactly what" not in result.output and "factor" not in result.output
+
+
+def test_everything_right_ends_with_0(tmp_path):
+    result = run(tmp_path, RELU + LINEAR)
+    assert result.code == 0 and set(result.verdicts.values()) == {"right", "not in the file"}
+
+
+def test_a_convolution_that_stands_alone_is_right_alone_and_inside_blocks(tmp_path):
+    result = run(tmp_path, CONV)
+    assert result.code == 0, result.output
+    assert {task for task, verdict in result.verdicts.items() if verdict == "right"} == {
+        "conv-forward", "conv-backward", "conv-once", "conv-inside"}
+
+
+def test_one_task_alone_can_be_asked_for(tmp_path):
+    assert run(tmp_path, RELU + LINEAR, "--task", "relu-backward").verdicts == {"relu-backward": "right"}
+
+
+def test_a_near_miss_warns_and_the_rest_is_checked(tmp_path):
+    result = run(tmp_path, SOFTMAX + RELU.replace("ReLU", "Relu"))
+    assert "warning: Relu is not checked: did you mean ReLU?" in result.output
+    assert result.code == 0 and result.verdicts["softmax"] == "right"
+
+
+@pytest.mark.parametrize("source, message", [
+    ("x = 1\n", "replaces nothing: expected one of Conv2d"),
+    ("from tinyresnet.layers import Conv2d, ReLU\n", "replaces nothing"),
+    ("class Relu: pass\n", "did you mean ReLU?"),
+    ("def f(:\n", "SyntaxError"),
+    ("import no_such_module\n", "No module named 'no_such_module'"),
+    ("raise SystemExit\n", "SystemExit"),
+    (None, "FileNotFoundError"),
+])
+def test_a_file_that_cannot_be_used_ends_with_4_and_a_line_that_says_why(tmp_path, source, message):
+    result = run(tmp_path, source)
+    assert result.code == 4
+    lines = [line for line in result.output.splitlines() if line]
+    assert len(lines) == 1 and message in lines[0] and "mine.py" in lines[0]
+
+
+@pytest.mark.parametrize("task, message", [("relu-backwards", "no task is named 'relu-backwards'; there are adam, "),
+                                           ("adam", "has ReLU, and nothing for adam")])
+def test_a_task_that_cannot_be_run_ends_with_4(tmp_path, task, message):
+    result = run(tmp_path, RELU, "--task", task)
+    assert result.code == 4 and message in result.output
+
+
+def test_what_is_not_implemented_is_to_do_and_not_wrong(tmp_path):
+    result = run(tmp_path, LINEAR + RELU.split("    def backward")[0] + "    def backward(self, dy):\n"
+                 "        raise NotImplementedError\n")
+    assert result.code == 0
+    assert result.verdicts["relu-backward"] == "to do" and result.points["relu-backward"] == 0
+    assert result.verdicts["relu-forward"] == "to do"  # its float32 test needs backward
+    assert result.verdicts["linear-backward"] == "right"
+
+
+def test_an_endless_loop_is_ended_and_wrong(tmp_path):
+    result = run(tmp_path, RELU.replace("        return dy", "        while True: pass\n        return dy") + SOFTMAX,
+                 "--timeout", "2")
+    assert result.code == 1 and "Timeout" in result.output
+    assert result.verdicts["relu-backward"] == "wrong" and result.verdicts["softmax"] == "right"
+
+
+def test_an_exception_is_told_with_its_line_in_the_students_file(tmp_path):
+    result = run(tmp_path, RELU.replace("return dy * mask", "return dz * mask"), "--task", "relu-backward")
+    assert "NameError: name 'dz' is not defined" in result.output
+    assert "mine.py:15: return dz * mask" in result.output
+
+
+def test_a_layer_that_never_lets_go_loses_one_point_and_no_more(tmp_path):
+    result = run(tmp_path, RELU.replace("mask, self.mask = self.mask, None", "mask = self.mask").replace(
+        " if self.training else None", ""))
+    assert {task for task, verdict in result.verdicts.items() if verdict == "wrong"} <= {"relu-once", "relu-inside"}
+    assert result.verdicts["relu-once"] == "wrong" and result.verdicts["relu-inside"] == "right"
+
+
+def test_functions_and_optimisers_are_checked(tmp_path):
+    result = run(tmp_path, FUNCTIONS_AND_OPTIMISERS)
+    assert {task: verdict for task, verdict in result.verdicts.items() if verdict != "not in the file"} == {
+        "im2col": "right", "col2im": "wrong", "cross-entropy": "right", "sgd": "right", "adam": "wrong"}
+    assert '"Adam without bias correction"' in result.output and '"= for += in col2im"' in result.output
+
+
+def test_a_right_block_is_right_beside_a_wrong_layer_of_the_same_file(tmp_path):
+    """Each name is checked with everything else the library's, also in the student's own file."""
+    result = run(tmp_path, WRONG_CONV + RIGHT_BLOCK)
+    assert {task for task, verdict in result.verdicts.items() if verdict == "wrong"} == {"conv-backward", "conv-inside"}
+    assert {result.verdicts[f"basicblock-{part}"] for part in ("forward", "backward", "once", "inside")} == {"right"}
+
+
+def test_the_option_is_known_before_pytest_takes_the_file_for_a_test(tmp_path):
+    """As installed: the entry point of setup.cfg, here laid down by hand."""
+    installed = tmp_path / "installed" / "tinyresnet_options-0.dist-info"
+    installed.mkdir(parents=True)
+    installed.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: tinyresnet-options\nVersion: 0\n")
+    installed.joinpath("entry_points.txt").write_text("[pytest11]\ntinyresnet = tinyresnet.pytest_options\n")
+    file = tmp_path / "mine.py"
+    file.write_text(SOFTMAX)
+    path = os.pathsep.join([str(ROOT), str(installed.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-m", "pytest", "--student", file, "-p", "no:cacheprovider"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0 and "1 of 1   right" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_file_that_is_never_done_is_given_up():
+    with pytest.raises(TimeoutError, match="not done after 1 seconds"), at_most(1):
+        while True:
+            pass
