@@ -1,7 +1,7 @@
 """Intracranial hemorrhage or not: transfer learning on head-CT slices, with an honest answer.
 
     python examples/train_ich.py
-        draws head-CT phantoms and trains a small residual network on them, offline, in two minutes
+        draws head-CT phantoms and trains a small residual network on them, offline, in under two minutes
 
     python examples/train_ich.py --data-path head_ct --weights resnet50.npz
         real slices and published weights: frozen features and a linear head, judged by cross-validation, plain and, if
@@ -55,8 +55,8 @@ These were phantoms: synthetic, and no statement about patients. For real slices
      with groups.csv (id,group: which slices are of one scan) beside labels.csv, for the honest half of the table"""
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line. Flags are spelled as in torchvision's reference scripts and timm."""
+def command_line() -> argparse.ArgumentParser:
+    """Flags are spelled as in torchvision's reference scripts and timm."""
     parser = argparse.ArgumentParser(prog="train_ich.py", description=__doc__.split("\n\nResults")[0],
                                      epilog=__doc__.split("\n\n")[-1],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,6 +73,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                        help="features (default): frozen network, linear head; finetune: train from a stage on")
     model.add_argument("--unfreeze-from", metavar="STAGE", help="with finetune: first stage that trains "
                        "(default layer4; conv1 trains everything)")
+    add_settings(parser)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """How it learns, how that is judged, and where the results go."""
     how = parser.add_argument_group("how (defaults of phantoms / features / finetune)", "; ".join(
         f"{name.replace('_', '-')} {' / '.join(f'{getattr(settings, name):g}' for settings in DEFAULTS.values())}"
         for name in Settings._fields))
@@ -90,6 +96,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     out.add_argument("--output-dir", type=Path, metavar="DIR", help="default runs/<time>")
     out.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
     out.add_argument("--overwrite", action="store_true", help="write into --output-dir although it is not empty")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments, if they go together; else argparse's error."""
+    parser = command_line()
     args = parser.parse_args(arguments)
     problem = problem_with(args, [name for name in REAL_ONLY if getattr(args, name) != parser.get_default(name)])
     if problem:

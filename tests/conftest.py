@@ -12,6 +12,7 @@ from student import SECONDS, Grades, Student
 
 from tinyresnet import pytest_options
 from tinyresnet.gradcheck import GradientError
+from weights_converter import convert
 from tinyresnet.gradcheck_command import one_thread
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -150,6 +151,14 @@ def pytest_sessionfinish(session):
 def shared():
     """The folder with real images and weights; use together with the marker `shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def published(shared, tmp_path_factory):
+    """The published ResNet-50, converted."""
+    path = tmp_path_factory.mktemp("published") / "resnet50.npz"
+    convert(shared / "weights" / "resnet50_imagenet_pq.pth", path)
+    return path
 
 
 @pytest.fixture(scope="module", name="one_thread")

@@ -1,24 +1,14 @@
 """Published weights on real photographs: the same logits as PyTorch, and as many photographs named correctly."""
 
 import csv
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from run_examples import classify_image
 
 from tinyresnet import load_model, preprocess, read_image
-from weights_converter import convert
 
 pytestmark = pytest.mark.shared
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "classify_image.py"
-
-
-@pytest.fixture(scope="module")
-def weights(shared, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "resnet50.npz"
-    convert(shared / "weights" / "resnet50_imagenet_pq.pth", path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +20,14 @@ def photographs(shared):
 
 
 @pytest.fixture(scope="module")
-def x(weights, photographs):
-    preprocessing = load_model(weights).preprocessing
+def x(published, photographs):
+    preprocessing = load_model(published).preprocessing
     return np.stack([preprocess(read_image(path), preprocessing) for path, _ in photographs])
 
 
 @pytest.fixture(scope="module")
-def logits(weights, x):
-    model = load_model(weights)
+def logits(published, x):
+    model = load_model(published)
     return np.concatenate([model.forward(x[start : start + 10]) for start in range(0, 50, 10)])
 
 
@@ -61,9 +51,6 @@ def test_logits_are_those_of_the_published_file_in_torch(shared, x, logits, phot
     assert (logits.argmax(axis=1) == classes).sum() == (theirs.argmax(axis=1) == classes).sum()
 
 
-def test_classify_image_names_a_photograph(weights, photographs, capsys):
-    spec = importlib.util.spec_from_file_location("classify_image", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main([str(photographs[0][0]), "--weights", str(weights)]) == 0
+def test_classify_image_names_a_photograph(published, photographs, capsys):
+    assert classify_image(photographs[0][0], "--weights", published) == 0
     assert "brambling" in capsys.readouterr().out.splitlines()[0]

@@ -1,16 +1,15 @@
 """The main job from the command line, on small settings: what it leaves behind, how it goes on, what it refuses."""
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from run_examples import EXAMPLES, classify_image, train_ich
 from PIL import Image
 
 import tinyresnet
@@ -18,21 +17,9 @@ from tinyresnet.ich.dataset import crop_to_head
 from tinyresnet.images import Preprocessing
 from tinyresnet.weights import read_arrays
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "head.npz", "predictions.csv", "results.json",
            "roc.png", "summary.csv", "training_progress.png"]
 MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
-
-
-def example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def train_ich(*arguments):
-    return example("train_ich").main([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -383,11 +370,11 @@ def test_help_is_one_page(capsys):
 
 def test_classify_image_prints_five_classes_with_probabilities(weights, slices, capsys):
     image = slices / "head_ct" / "head_ct" / "000.png"
-    assert example("classify_image").main([str(image), "--weights", str(weights)]) == 0
+    assert classify_image(image, "--weights", weights) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all("%" in line for line in lines)
 
 
 def test_classify_image_refuses_what_is_no_image_in_one_line(weights, capsys):
-    assert example("classify_image").main([str(EXAMPLES / "train_ich.py"), "--weights", str(weights)]) == 2
+    assert classify_image(EXAMPLES / "train_ich.py", "--weights", weights) == 2
     assert "train_ich.py: not an image" in capsys.readouterr().err
