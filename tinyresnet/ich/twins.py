@@ -14,11 +14,11 @@ import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, shows_blood, window
+from tinyresnet.ich.phantom import KINDS, LEVELS, Phantom, make_phantom, shows_blood, window
 from tinyresnet.images import Preprocessing, augment, preprocess, resize
 from tinyresnet.loss import cross_entropy
 
-WINDOWS = ((80, 40), (40, 40), (254, 100))  # width, level in HU, a channel each: brain, stroke, subdural
+STROKE, SUBDURAL = (40, 40), (254, 100)  # windows: width, level in HU
 SIZE = 64  # pixels a side
 PREPROCESSING = Preprocessing((SIZE, SIZE), mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # to mean 0 and variance 1
 
@@ -39,7 +39,6 @@ class Twins(NamedTuple):
 def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
-    Slices are drawn with twice as many pixels a side and made smaller, as the finer pixels of a real image are.
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
     Raises ValueError for no patients, or unless 1 <= slices <= 4.
     """
@@ -56,15 +55,20 @@ def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 
         for level in levels:
             for twin in ("normal", kind):
                 phantom = make_phantom(number, twin, level, size=2 * size)
-                images.append(resize(three_windows(phantom.hu), (size, size)))
+                images.append(as_seen(phantom, size))
                 facts.append(phantom.facts)
     labels = np.arange(len(images)) % 2
     return Twins(np.stack(images), labels, np.arange(len(images)) // (2 * slices), facts)
 
 
-def three_windows(hu: Array) -> Array:
-    """hu (H, W) in HU -> (H, W, 3) uint8, the slice in the three windows that a radiologist clicks through."""
-    return np.stack([window(hu, width, level) for width, level in WINDOWS], axis=-1)
+def as_seen(phantom: Phantom, size: int) -> Array:
+    """The slice as (size, size, 3) uint8, in the three windows that a radiologist clicks through, a channel each.
+
+    The brain in the window of that scan (width 70 to 130, level 32 to 48 HU), stroke and subdural in fixed ones; made
+    smaller as the finer pixels of a real image are.
+    """
+    windows = phantom.facts["window"], STROKE, SUBDURAL
+    return resize(np.stack([window(phantom.hu, width, level) for width, level in windows], axis=-1), (size, size))
 
 
 def read_twins(images: Array, rng: np.random.Generator | None) -> Array:
