@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinyresnet.gradcheck import (GradientError, check, directional_errors, gradient_errors, numerical_gradient,
-                                  prepared, relative_error)
-from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Linear, MaxPool2d, ReLU
+                                  parts, prepared, relative_error)
+from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Linear, MaxPool2d, ReLU, Sequential
 from tinyresnet.resnet import BasicBlock, small_resnet
 
 
@@ -271,3 +271,92 @@ def test_a_convolution_with_a_wrong_bias_only_reports_the_bias_alone():
 
     report = str(gradient_errors(prepared(HalfBias(2, 3, 3, bias=True)), normal(2, 5, 6, 2)))
     assert report.startswith("bias is wrong") and "dx" not in report and "0.5 times the right one" in report
+
+
+@pytest.mark.parametrize("layer, x", [
+    (Conv2d(3, 4, 3), 255 * abs(normal(2, 7, 8, 3))), (BatchNorm2d(3), 0.01 * normal(2, 7, 8, 3)),
+    (BatchNorm2d(3), 50 * normal(2, 7, 8, 3)),
+], ids=["photograph", "small", "large"])
+def test_a_right_layer_is_right_for_an_x_of_any_size(layer, x):
+    assert max(gradient_errors(prepared(layer), x).values()) < 1e-9
+
+
+@pytest.mark.parametrize("layer, x", [
+    (BatchNorm2d(3), 50 + normal(2, 7, 8, 3)), (BatchNorm2d(3), 1e5 + normal(2, 7, 8, 3)),
+    (Linear(5, 3), 255 * normal(4, 5)), (Linear(5, 3), 1e6 * normal(4, 5)),
+], ids=["off zero", "far off", "bytes", "huge"])
+def test_where_rounding_hides_the_answer_the_check_is_refused_and_nobody_accused(layer, x):
+    with pytest.raises(ValueError, match="rounding moves the quotients of .* bring x to mean 0 and spread 1") as error:
+        gradient_errors(prepared(layer), x)
+    assert not isinstance(error.value, GradientError)
+
+
+def test_a_check_leaves_running_statistics_as_they_were():
+    layer = prepared(BatchNorm2d(3))
+    before = layer.state_dict()
+    gradient_errors(layer, normal(2, 7, 8, 3))
+    assert all(np.array_equal(array, before[name]) for name, array in layer.state_dict().items())
+
+
+class LooseLinear:
+    """Stands alone, and is right."""
+
+    def __init__(self):
+        self.training, self.frozen, self.grads = True, False, {"weight": None, "bias": None}
+        self.weight, self.bias = normal(5, 3), np.zeros(3)  # a bias that forward does not use
+
+    def forward(self, x):
+        self.x = x.copy()
+        return x @ self.weight
+
+    def backward(self, dy):
+        x, self.x = self.x, None
+        self.grads = {"weight": x.T @ dy, "bias": None}
+        return dy @ self.weight.T
+
+
+def test_a_parameter_that_forward_does_not_use_needs_no_gradient():
+    assert set(gradient_errors(LooseLinear(), normal(4, 5))) == {"dx", "weight"}
+
+
+def test_a_layer_under_two_names_is_one_layer():
+    layer = LooseLinear()
+    layer.itself, layer.again = layer, Sequential(ReLU())
+    layer.alias = layer.again
+    assert [path for path, _ in parts(layer)] == ["", "again", "again.0"]
+    assert max(gradient_errors(layer, normal(4, 5)).values()) < 1e-9
+
+
+class Learns(LooseLinear):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.weight = self.weight - 0.1 * self.grads["weight"]
+        return dx
+
+
+class SaysNothing(LooseLinear):
+    def backward(self, dy):
+        super().backward(dy)
+
+
+class Divides(LooseLinear):
+    def forward(self, x):
+        return super().forward(x) * np.nan
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (Learns, "changed weight, which only an optimiser does"), (SaysNothing, "backward returned a NoneType"),
+    (Divides, "forward returned NaN or infinity")])
+def test_what_is_no_gradient_at_all_is_called_what_it_is(wrong, message):
+    with pytest.raises(GradientError, match=message):
+        gradient_errors(wrong(), normal(4, 5))
+
+
+def test_a_dy_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"expected dy of shape \(4, 3\), like y, got \(3,\)"):
+        gradient_errors(LooseLinear(), normal(4, 5), np.ones(3))
+
+
+def test_directions_refuse_float32():
+    with pytest.raises(ValueError, match="need float64"):
+        directional_errors(Linear(5, 3), normal(4, 5).astype(np.float32))

@@ -19,7 +19,7 @@ The layer need not be one of ours: forward, backward, `weight` and `bias` and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -27,13 +27,13 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.gradcheck_report import BOUND, Errors, GradientError, Outcome, Suspects, compare, relative_error
+from tinyresnet.gradcheck_walk import arrays, copy_arrays, description, fixed_forward, parts, prepared, slots, trained
 
 __all__ = ["BOUND", "NETWORK_BOUND", "Errors", "GradientError", "H", "arrays", "check", "compare", "copy_arrays",
            "directional_errors", "gradient_errors", "numerical_gradient", "parts", "prepared", "relative_error"]
 
 H = 1e-5  # float64: rounding errs by about 1e-16 / h, curvature by h * h
 NETWORK_BOUND = 1e-7  # of the relative error through many layers, whose curvature adds up
-PARAMS, STATISTICS = ("weight", "bias"), ("running_mean", "running_var")
 
 
 def numerical_gradient(loss: Callable[[], float], x: Array, h: float = H) -> Array:
@@ -54,44 +54,68 @@ def moved(loss: Callable[[], float], x: Array, index: tuple[int, ...], step: flo
     return value
 
 
+def step_for(x: Array) -> float:
+    """H, or for an x of quite another size than 1 the same share of its spread."""
+    spread = float(np.std(x))
+    return H if spread == 0 or 0.1 <= spread <= 10 else H * spread
+
+
+def upstream(forward: Callable[[Array], Array], x: Array, dy: Array | None, where: str) -> Array:
+    """dy, random if not given, of the shape of a y that is an array of finite numbers."""
+    y = forward(x.copy())
+    if not isinstance(y, np.ndarray) or not np.isfinite(y).all():
+        what = "NaN or infinity" if isinstance(y, np.ndarray) else f"a {type(y).__name__} and not an array"
+        raise GradientError(f"forward returned {what} ({where})")
+    if dy is not None and dy.shape != y.shape:
+        raise ValueError(f"expected dy of shape {y.shape}, like y, got {dy.shape} ({where})")
+    return np.random.default_rng(1).standard_normal(y.shape) if dy is None else dy
+
+
 def require_float64(x: Array) -> None:
     if x.dtype != np.float64:
         raise ValueError(f"numerical gradients need float64, got {x.dtype}")
 
 
 def gradient_errors(layer: Any, x: Array, dy: Array | None = None, *, suspects: Iterable[tuple[str, Any]] = (),
-                    once: bool = True) -> Errors:
+                    once: bool = True, bound: float = BOUND) -> Errors:
     """Relative error of dx and of every parameter's gradient, each over all its elements; printed, it is the report.
 
     suspects: pairs of a name and a layer with a known mistake, built as this one; it is given this one's arrays.
     once: backward must also raise when it is run again without a forward.
+    bound: what the errors will be held to; where rounding hides it, the check is refused.
 
     Shapes: x as the layer takes it, float64; dy as the layer returns it, random if not given.
     Raises GradientError if an argument is changed, a second run gives other gradients, or one is missing; ValueError
-    if the check would prove nothing: float32, a gradient of zero, an x on the kinks.
+    if the check would prove nothing: float32, a gradient of zero, an x on the kinks or far from mean 0 and spread 1.
     """
     require_float64(x)
     forward, where = fixed_forward(layer), description(layer, x)
     state = {name: array.copy() for name, array in arrays(layer).items()}
-    dy = np.random.default_rng(1).standard_normal(forward(x.copy()).shape) if dy is None else dy
+    dy = upstream(forward, x, dy, where)
     known = suspected(suspects, state, x.copy(), dy.copy())
     yours = settled_gradients(layer, forward, x, dy, known, once)
     right, loss = {}, partial(product, forward, x, dy)
     for name, array in {"dx": x, **trained(layer)}.items():
-        right[name] = numerical_gradient(loss, array)
-        refuse_zero(name, np.linalg.norm(right[name]) / np.sqrt(array.size), forward(x) * dy, where)
-        skipped = skip_kinks(loss, array, yours[name], right[name])
-        where += f", {len(skipped)} elements of {name} skipped on a kink" if skipped else ""
+        if name in yours:  # else one that forward does not use
+            h = step_for(array)
+            right[name] = numerical_gradient(loss, array, h)
+            refuse_zero(name, np.linalg.norm(right[name]) / np.sqrt(array.size), forward(x) * dy, where)
+            noise = rounding(array, right[name], forward(x) * dy, h)
+            skipped = skip_kinks(loss, array, yours[name], right[name], h, noise)
+            where += f", {len(skipped)} elements of {name} skipped on a kink" if skipped else ""
+            refuse_rounding(name, yours[name], right[name], noise, bound, where)
+    copy_arrays(state, layer)  # forward has moved its running statistics
     return compare(yours, right, where=where, suspects=known, source="finite difference")
 
 
 def check(layer: Any, x: Array, dy: Array | None = None, *, suspects: Iterable[tuple[str, Any]] = (),
           once: bool = True, bound: float = BOUND) -> Errors:
     """`gradient_errors`, and GradientError with the report unless all of them are below the bound."""
-    return gradient_errors(layer, x, dy, suspects=suspects, once=once).require(bound)
+    return gradient_errors(layer, x, dy, suspects=suspects, once=once, bound=bound).require(bound)
 
 
-def skip_kinks(loss: Callable[[], float], x: Array, yours: Array, numerical: Array) -> list[tuple[int, ...]]:
+def skip_kinks(loss: Callable[[], float], x: Array, yours: Array, numerical: Array, h: float,
+               noise: float) -> list[tuple[int, ...]]:
     """Where a step crosses a kink, `numerical` has no opinion: it is set to yours. Returns these elements.
 
     Raises ValueError if they are more than one in a hundred (and more than one): such an x checks too little.
@@ -100,7 +124,7 @@ def skip_kinks(loss: Callable[[], float], x: Array, yours: Array, numerical: Arr
     while yours.shape == x.shape and np.linalg.norm(yours - numerical) > NETWORK_BOUND * np.linalg.norm(numerical):
         gap = abs(yours - numerical)
         index = tuple(int(i) for i in np.unravel_index(np.argmax(gap), gap.shape))
-        if not crosses_kink(loss, x, index, gap[index]):
+        if gap[index] <= noise or not crosses_kink(loss, x, index, gap[index], h):
             break
         numerical[index] = yours[index]
         skipped.append(index)
@@ -110,7 +134,7 @@ def skip_kinks(loss: Callable[[], float], x: Array, yours: Array, numerical: Arr
     return skipped
 
 
-def crosses_kink(loss: Callable[[], float], x: Array, index: tuple[int, ...], gap: float, h: float = H) -> bool:
+def crosses_kink(loss: Callable[[], float], x: Array, index: tuple[int, ...], gap: float, h: float) -> bool:
     """Whether the quotient itself is so unsettled that it explains a gap between it and backward.
 
     On a smooth curve, half the step halves the difference of the right and the left quotient, and leaves the central
@@ -134,23 +158,50 @@ def refuse_zero(name: str, slope: float, products: Array, where: str) -> None:
         raise ValueError(f"the gradient of {name} is zero: this check proves nothing ({where})")
 
 
+def rounding(x: Array, gradient: Array, products: Array, h: float) -> float:
+    """How far rounding can move a quotient: that of the sum of products, and of an x far from zero for its spread."""
+    largest = float(np.max(np.abs(x)))
+    far = largest * np.linalg.norm(gradient) if largest > 20 * np.std(x) > 0 else 0.0
+    return float(4 * np.finfo(np.float64).eps / h * (np.linalg.norm(products) + far))
+
+
+def refuse_rounding(name: str, yours: Array, right: Array, noise: float, bound: float, where: str) -> None:
+    """Raise ValueError if the two differ by more than the bound, but by no more than rounding moves the quotients."""
+    most = noise * np.sqrt(right.size)
+    if yours.shape == right.shape and bound * 2 * np.linalg.norm(right) < np.linalg.norm(yours - right) <= most:
+        raise ValueError(f"rounding moves the quotients of {name} by more than the bound: this check proves too little, "
+                         f"bring x to mean 0 and spread 1 ({where})")
+
+
 def settled_gradients(layer: Any, forward: Callable, x: Array, dy: Array, known: Suspects, once: bool) -> dict[str, Array]:
     """The gradients, of a layer that leaves its arguments alone and gives the same ones twice."""
-    where = description(layer, x)
+    where, before = description(layer, x), {name: array.copy() for name, array in trained(layer).items()}
     first, second = backward_of(layer, forward, x, dy), backward_of(layer, forward, x, dy)
-    for name, before in (("x", x), ("dy", dy)):
-        if not np.array_equal(first[f"{name} afterwards"], before):
-            rule = f"forward or backward changed its argument {name}: another layer still needs it, work on a copy"
-            report = compare(first, {f"{name} afterwards": before}, where=where, suspects=known, source="before")
-            raise GradientError(f"{rule}\n{report}", rule)
-    for name in trained(layer).keys() - first.keys():
-        raise GradientError(f"backward left no gradient of {name} in grads ({where})")
+    for name, argument in (("x", x), ("dy", dy)):
+        if not np.array_equal(first[f"{name} afterwards"], argument):
+            rule = f"forward or backward changed its argument {name}"
+            report = compare(first, {f"{name} afterwards": argument}, where=where, suspects=known, source="before")
+            raise GradientError(f"{rule}: another layer still needs it, work on a copy\n{report.text()}", rule)
+    if once:
+        refuse_a_second_backward(layer, dy, where)
+    for name, array in trained(layer).items():
+        if not np.array_equal(array, before[name]):
+            raise GradientError(f"forward or backward changed {name}, which only an optimiser does ({where})")
+        if name not in first and used(forward, x, array):
+            raise GradientError(f"backward left no gradient of {name} in grads ({where})")
     for name in first:
         if not np.array_equal(first[name], second[name], equal_nan=True):
             raise GradientError(f"a second forward and backward give another gradient of {name} ({where})")
-    if once:
-        refuse_a_second_backward(layer, dy, where)
     return first
+
+
+def used(forward: Callable[[Array], Array], x: Array, param: Array) -> bool:
+    """Whether y depends on the parameter at all."""
+    y, before = forward(x.copy()), param.copy()
+    param += 1
+    moved_y = forward(x.copy())
+    param[...] = before
+    return not np.array_equal(y, moved_y)
 
 
 def refuse_a_second_backward(layer: Any, dy: Array, where: str) -> None:
@@ -160,17 +211,21 @@ def refuse_a_second_backward(layer: Any, dy: Array, where: str) -> None:
     except Exception:  # whichever: nobody takes an old gradient for a new one
         return
     if again is not dy:  # else an identity, which keeps nothing that could be old
-        raise GradientError("a second backward without a forward gives a gradient instead of an error: let go of what "
-                            f"forward kept when backward uses it, or it answers for a batch long gone ({where})")
+        rule = f"a second backward without a forward gives a gradient instead of an error ({where})"
+        raise GradientError(f"{rule}\n  let go of what forward kept when backward uses it, or it answers for a batch long "
+                            "gone", rule)
 
 
 def backward_of(layer: Any, forward: Callable, x: Array, dy: Array) -> dict[str, Array]:
     """Copies of dx and of the parameters' gradients, and x and dy as they are left behind."""
     x, dy = x.copy(), dy.copy()
     forward(x)
-    dx = np.array(layer.backward(dy))
-    grads = {name: np.array(part.grads[key]) for name, part, key in slots(layer) if key in getattr(part, "grads", ())}
-    return {"dx": dx, **grads, "x afterwards": x, "dy afterwards": dy}
+    dx = layer.backward(dy)
+    if not isinstance(dx, np.ndarray):
+        raise GradientError(f"backward returned a {type(dx).__name__}, expected an array of shape {x.shape}")
+    found = {name: getattr(part, "grads", {}).get(key) for name, part, key in slots(layer)}
+    grads = {name: np.array(gradient) for name, gradient in found.items() if gradient is not None}
+    return {"dx": dx.copy(), **grads, "x afterwards": x, "dy afterwards": dy}
 
 
 def suspected(suspects: Iterable[tuple[str, Any]], state: dict[str, Array], x: Array, dy: Array) -> Suspects:
@@ -183,18 +238,6 @@ def suspected(suspects: Iterable[tuple[str, Any]], state: dict[str, Array], x: A
     return ((title, partial(gradients, wrong)) for title, wrong in suspects)  # built only when something is wrong
 
 
-def fixed_forward(layer: Any) -> Callable[[Array], Array]:
-    """The layer's forward, every time from the running statistics of now, so that it is a function of x alone."""
-    kept = [(part, key, getattr(part, key).copy()) for _, part, key in slots(layer) if key in STATISTICS]
-
-    def forward(x: Array) -> Array:
-        for part, key, value in kept:
-            setattr(part, key, value.copy())
-        return layer.forward(x)
-
-    return forward
-
-
 def directional_errors(layer: Any, x: Array, dy: Array | None = None) -> Errors:
     """Error of the derivative along one random direction, of dx and of every parameter: for whole networks.
 
@@ -203,8 +246,9 @@ def directional_errors(layer: Any, x: Array, dy: Array | None = None) -> Errors:
     direction that happens to run along the slope proves nothing about rounding. The names run as backward does: what is
     wrong first is nearest to the mistake.
     """
+    require_float64(x)
     forward, where, rng = fixed_forward(layer), description(layer, x), np.random.default_rng(2)
-    dy = rng.standard_normal(forward(x.copy()).shape) if dy is None else dy
+    dy = upstream(forward, x, dy, where)
     yours = settled_gradients(layer, forward, x, dy, (), once=True)
     errors, lines = {}, {}
     for name, array in [*reversed(trained(layer).items()), ("dx", x)]:
@@ -236,58 +280,6 @@ def slope_error(loss: Callable[[], float], x: Array, direction: Array, analytic:
         if found[-1][0] < NETWORK_BOUND:
             break
     return min(found)
-
-
-def parts(layer: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of dotted name and layer: this one, and all that are among its attributes, of whatever class."""
-    yield path, layer
-    for name, part in vars(layer).items():
-        if hasattr(part, "forward") and hasattr(part, "backward"):
-            yield from parts(part, f"{path}.{name}" if path else name)
-
-
-def slots(layer: Any) -> Iterator[tuple[str, Any, str]]:
-    """Full name, part and attribute of every parameter and running statistic."""
-    for path, part in parts(layer):
-        for key in (*(getattr(part, "param_names", ()) or PARAMS), *(getattr(part, "buffer_names", ()) or STATISTICS)):
-            if isinstance(getattr(part, key, None), np.ndarray):
-                yield f"{path}.{key}" if path else key, part, key
-
-
-def arrays(layer: Any) -> dict[str, Array]:
-    """Parameters and running statistics by name, not copies."""
-    return {name: getattr(part, key) for name, part, key in slots(layer)}
-
-
-def trained(layer: Any) -> dict[str, Array]:
-    """The parameters of which backward must give a gradient, by name."""
-    return {name: getattr(part, key) for name, part, key in slots(layer) if key not in STATISTICS and not part.frozen}
-
-
-def copy_arrays(state: dict[str, Array], layer: Any) -> None:
-    """Give the layer copies of the arrays named as its own."""
-    for name, part, key in slots(layer):
-        setattr(part, key, state[name].copy())
-
-
-def prepared(layer: Any, seed: int = 7) -> Any:
-    """The layer in float64, its batch norms as training leaves them: gamma of both signs, away from 0 and 1."""
-    rng = np.random.default_rng(seed)
-    for _, part, key in list(slots(layer)):
-        array = getattr(part, key)
-        if hasattr(part, "running_var"):
-            C = len(array)
-            array = {"weight": rng.uniform(1.2, 2, C) * rng.choice([-1, 1], C), "bias": rng.standard_normal(C),
-                     "running_mean": rng.standard_normal(C), "running_var": rng.uniform(0.5, 2, C)}[key]
-        setattr(part, key, np.array(array, dtype=np.float64))
-    return layer
-
-
-def description(layer: Any, x: Array) -> str:
-    """What was checked, as a report names it."""
-    name = type(layer).__name__ if type(layer).__repr__ is object.__repr__ or len(repr(layer)) > 100 else repr(layer)
-    mode = "frozen" if getattr(layer, "frozen", False) else "training" if layer.training else "eval"
-    return f"{name}, {mode}, x {x.shape}"
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def library_errors() -> Iterator[tuple[str, Errors, float]]:
     for block in (BasicBlock(4, 4), BasicBlock(3, 4, stride=2), Bottleneck(8, 2), Bottleneck(3, 2, stride=2),
                   Bottleneck(3, 2, stride=2, stride_in_1x1=True)):
         x = normal(2, 5, 6, block.conv1.weight.shape[2], seed=3)
-        yield f"{block}, x {x.shape}", gradient_errors(prepared(block), x), NETWORK_BOUND
+        yield f"{block}, x {x.shape}", gradient_errors(prepared(block), x, bound=NETWORK_BOUND), NETWORK_BOUND
     network, x = prepared(small_resnet(3, width=4)), normal(2, 33, 40, 3)
     yield f"{network.name}, x {x.shape}, along random directions", directional_errors(network, x), NETWORK_BOUND
 

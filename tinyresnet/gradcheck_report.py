@@ -112,7 +112,8 @@ def describe_array(name: str, yours: Array | None, right: Array, where: str, sou
     if titles:
         exactly = " and with ".join(f'"{title}"' for title in titles)
         return f"{facts}\n  exactly what you get with {exactly}: see docs/gradient-checks.md"
-    return f"{facts}\n  {cause}" if (cause := likely_cause(yours, right)) else facts
+    cause = "" if source == "before" else likely_cause(yours, right)  # a changed argument is no gradient gone wrong
+    return f"{facts}\n  {cause}" if cause else facts
 
 
 def describe_facts(name: str, yours: Array, right: Array, where: str, source: str) -> str:
@@ -154,7 +155,9 @@ def zeros(yours: Array, right: Array) -> str:
     if not yours.any():
         return "all zeros: nothing was written into it"
     wrong = wrong_elements(yours, right)
-    return "" if yours[wrong].any() else "zero where it is wrong, and right elsewhere: a part was never written"
+    if yours[wrong].any() or not wrong.any():
+        return ""
+    return "zero where it is wrong, and right elsewhere: a part was never written"
 
 
 def rounding(yours: Array, right: Array) -> str:
