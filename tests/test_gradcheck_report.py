@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinyresnet.gradcheck import compare
+from tinyresnet.gradcheck_report import OWN
 
 
 def normal(*shape, seed=0):
@@ -50,3 +51,9 @@ def test_a_wrong_shape_is_said_first():
 
 def test_nothing_is_guessed_where_nothing_is_recognised():
     assert len(str(compare({"dx": RIGHT + normal(*RIGHT.shape, seed=1)}, {"dx": RIGHT})).splitlines()) == 2
+
+
+def test_where_backward_is_the_librarys_and_forward_is_not_the_report_points_at_forward():
+    same = {"dx": 2 * RIGHT}
+    report = str(compare(same, {"dx": RIGHT}, suspects=[(OWN, lambda: same), ("another mistake", lambda: same)]))
+    assert report.endswith("it is forward that is another, and dx does not fit it") and "another mistake" not in report
