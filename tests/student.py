@@ -61,14 +61,34 @@ def execute(path):
     sys.modules[module.__name__] = module  # dataclasses and pickle look there
     sys.path.append(str(path.parent))  # it may have files beside it
     try:
-        with warnings.catch_warnings(), at_most(SECONDS):
+        with warnings.catch_warnings(), interruptible(), at_most(SECONDS):
             warnings.simplefilter("ignore")
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except KeyboardInterrupt:
+    except Interrupted:
         raise
-    except BaseException as error:  # also SystemExit: a file may do anything
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt: a file may do anything
         raise pytest.UsageError(f"{path} cannot be executed: {type(error).__name__}: {error}") from None
     return module
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, and not a KeyboardInterrupt that the file raises itself."""
+
+
+@contextmanager
+def interruptible():
+    """Ctrl-C in the block raises Interrupted."""
+    def interrupt(number, frame):
+        raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def test_a_near_miss_warns_and_the_rest_is_checked(tmp_path):
     ("def f(:\n", "SyntaxError"),
     ("import no_such_module\n", "No module named 'no_such_module'"),
     ("raise SystemExit\n", "SystemExit"),
+    ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     (None, "FileNotFoundError"),
 ])
 def test_a_file_that_cannot_be_used_ends_with_4_and_a_line_that_says_why(tmp_path, source, message):
@@ -122,6 +123,50 @@ def test_a_file_that_cannot_be_used_ends_with_4_and_a_line_that_says_why(tmp_pat
 def test_a_task_that_cannot_be_run_ends_with_4(tmp_path, task, message):
     result = run(tmp_path, RELU, "--task", task)
     assert result.code == 4 and message in result.output
+
+
+def pytest_in(folder, *options, path=()):
+    """Exit code and output of pytest run in this folder, with more folders on Python's path."""
+    path = os.pathsep.join([str(ROOT), *map(str, path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options], cwd=folder,
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+    return done.returncode, done.stdout + done.stderr
+
+
+def installed(folder):
+    """A folder for Python's path with the entry point of setup.cfg, laid down by hand."""
+    facts = folder / "installed" / "tinyresnet_options-0.dist-info"
+    facts.mkdir(parents=True)
+    facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: tinyresnet-options\nVersion: 0\n")
+    facts.joinpath("entry_points.txt").write_text("[pytest11]\ntinyresnet = tinyresnet.pytest_options\n")
+    return facts.parent
+
+
+def test_a_student_without_a_name_ends_with_4():
+    code, output = pytest_in(ROOT, "tests/tasks", "--student", "")
+    assert code == 4 and "cannot be executed" in output
+
+
+@pytest.mark.parametrize("place", ["missing/grade.json", ""])
+def test_grades_that_cannot_be_written_end_with_4_before_anything_is_run(tmp_path, place):
+    (tmp_path / "mine.py").write_text(RELU)
+    code, output = pytest_in(ROOT, "tests/tasks", "--student", tmp_path / "mine.py", "--grade-json", tmp_path / place)
+    assert code == 4 and "cannot be written" in output and "passed" not in output and "Traceback" not in output
+
+
+def test_in_another_folder_it_ends_with_4_and_names_the_right_one(tmp_path):
+    (tmp_path / "mine.py").write_text(RELU)
+    code, output = pytest_in(tmp_path, "--student", "mine.py", path=[installed(tmp_path)])
+    assert code == 4 and "run pytest in tinyresnet's folder" in output
+
+
+@pytest.mark.parametrize("way_out", ["raise KeyboardInterrupt", "__import__('pytest').skip('to do')",
+                                     "raise __import__('unittest').SkipTest", "__import__('pytest').xfail('no')",
+                                     "__import__('pytest').exit('done')"])
+def test_a_way_out_of_a_test_is_wrong_and_the_rest_is_checked(tmp_path, way_out):
+    result = run(tmp_path, SOFTMAX + RELU.replace("return dy * mask", way_out))
+    assert result.code == 1 and "is no answer" in result.output
+    assert result.verdicts["relu-backward"] == "wrong" and result.verdicts["softmax"] == "right"
 
 
 def test_what_is_not_implemented_is_to_do_and_not_wrong(tmp_path):
@@ -168,17 +213,10 @@ def test_a_right_block_is_right_beside_a_wrong_layer_of_the_same_file(tmp_path):
 
 
 def test_the_option_is_known_before_pytest_takes_the_file_for_a_test(tmp_path):
-    """As installed: the entry point of setup.cfg, here laid down by hand."""
-    installed = tmp_path / "installed" / "tinyresnet_options-0.dist-info"
-    installed.mkdir(parents=True)
-    installed.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: tinyresnet-options\nVersion: 0\n")
-    installed.joinpath("entry_points.txt").write_text("[pytest11]\ntinyresnet = tinyresnet.pytest_options\n")
     file = tmp_path / "mine.py"
     file.write_text(SOFTMAX)
-    path = os.pathsep.join([str(ROOT), str(installed.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-m", "pytest", "--student", file, "-p", "no:cacheprovider"], cwd=ROOT,
-                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 0 and "1 of 1   right" in done.stdout, done.stdout + done.stderr
+    code, output = pytest_in(ROOT, "--student", file, path=[installed(tmp_path)])
+    assert code == 0 and "1 of 1   right" in output, output
 
 
 def test_a_file_that_is_never_done_is_given_up():
