@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 from student import at_most
-from student_files import (CONV, COUNTED, FUNCTIONS_AND_OPTIMISERS, LINEAR, RELU, RIGHT_BLOCK, SOFTMAX, WRONG_BATCH_NORM,
-                           WRONG_CONV)
+from student_files import (CONV, COUNTED, FRIENDS, FUNCTIONS_AND_OPTIMISERS, LINEAR, RELU, RIGHT_BLOCK, SOFTMAX,
+                           WRONG_BATCH_NORM, WRONG_CONV)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +43,7 @@ def test_three_right_and_two_wrong_are_graded_as_they_are(three_right_two_wrong)
         "conv-backward", "conv-inside", "batchnorm-backward", "batchnorm-inside"}
     assert right == {"relu-forward", "relu-backward", "relu-once", "relu-inside", "linear-forward", "linear-backward",
                      "linear-once", "linear-inside", "softmax", "conv-forward", "conv-once", "batchnorm-forward",
-                     "batchnorm-statistics", "batchnorm-once"}
+                     "batchnorm-statistics", "batchnorm-refusal", "batchnorm-once"}
 
 
 def test_something_wrong_ends_with_1(three_right_two_wrong):
@@ -174,7 +174,7 @@ def test_what_is_not_implemented_is_to_do_and_not_wrong(tmp_path):
                  "        raise NotImplementedError\n")
     assert result.code == 0
     assert result.verdicts["relu-backward"] == "to do" and result.points["relu-backward"] == 0
-    assert result.verdicts["relu-forward"] == "to do"  # its float32 test needs backward
+    assert result.verdicts["relu-forward"] == "right"
     assert result.verdicts["linear-backward"] == "right"
 
 
@@ -201,7 +201,8 @@ def test_a_layer_that_never_lets_go_loses_one_point_and_no_more(tmp_path):
 def test_functions_and_optimisers_are_checked(tmp_path):
     result = run(tmp_path, FUNCTIONS_AND_OPTIMISERS)
     assert {task: verdict for task, verdict in result.verdicts.items() if verdict != "not in the file"} == {
-        "im2col": "right", "col2im": "wrong", "cross-entropy": "right", "sgd": "right", "adam": "wrong"}
+        "im2col": "right", "col2im": "wrong", "cross-entropy": "right", "cross-entropy-refusal": "right", "sgd": "right",
+        "adam": "wrong"}
     assert '"Adam without bias correction"' in result.output and '"= for += in col2im"' in result.output
 
 
@@ -210,6 +211,21 @@ def test_a_right_block_is_right_beside_a_wrong_layer_of_the_same_file(tmp_path):
     result = run(tmp_path, WRONG_CONV + RIGHT_BLOCK)
     assert {task for task, verdict in result.verdicts.items() if verdict == "wrong"} == {"conv-backward", "conv-inside"}
     assert {result.verdicts[f"basicblock-{part}"] for part in ("forward", "backward", "once", "inside")} == {"right"}
+
+
+def test_what_is_right_only_together_with_the_rest_of_the_file_is_right(tmp_path):
+    result = run(tmp_path, FRIENDS)
+    assert result.verdicts["softmax"] == result.verdicts["cross-entropy"] == "right"
+    assert result.verdicts["cross-entropy-refusal"] == "wrong" and result.points["cross-entropy"] == 2
+
+
+def test_files_beside_the_students_are_found_first_and_searched_for_near_misses_and_rest(tmp_path):
+    """Also one that is named as ours: kit.py."""
+    (tmp_path / "kit.py").write_text(RELU.replace("ReLU", "Relu") + WRONG_CONV + RIGHT_BLOCK)
+    result = run(tmp_path, "from kit import BasicBlock, Conv2d, Relu\n")
+    assert "warning: Relu is not checked: did you mean ReLU?" in result.output
+    assert {task for task, verdict in result.verdicts.items() if verdict == "wrong"} == {"conv-backward", "conv-inside"}
+    assert result.verdicts["basicblock-backward"] == "right"
 
 
 def test_the_option_is_known_before_pytest_takes_the_file_for_a_test(tmp_path):
