@@ -102,7 +102,8 @@ def check_backward(name, subject, make, x, *, bound=1e-9, frozen=False):
 def refuse_changes(name, layer, x):
     """Raise GradientError if forward or backward changes a parameter, or a frozen layer's gradients."""
     def gradients():
-        return {f"{path}.{key}" if path else key: np.array(gradient) for path, part in parts(layer) if part.frozen
+        frozen = [(path, part) for path, part in parts(layer) if getattr(part, "frozen", False)]
+        return {f"{path}.{key}" if path else key: np.array(gradient) for path, part in frozen
                 for key, gradient in (getattr(part, "grads", None) or {}).items() if gradient is not None}
 
     params = {key: array.copy() for key, array in arrays(layer).items() if key.split(".")[-1] not in STATISTICS}

@@ -91,6 +91,29 @@ def test_a_convolution_that_stands_alone_is_right_alone_and_inside_blocks(tmp_pa
         "conv-forward", "conv-backward", "conv-once", "conv-inside"}
 
 
+@pytest.mark.parametrize("source", [
+    RELU.replace("    def __init__", "    __slots__ = 'training', 'frozen', 'grads', 'mask'\n\n    def __init__"),
+    CONV.replace("{} if self.bias is None", "{'bias': None} if self.bias is None"),
+    CONV.replace("self.stride", "self.step"),
+    CONV.replace("np.float32) if bias else None", "np.float32)\n        self.biased = bias").replace(
+        "self.bias is None", "not self.biased"),
+], ids=["slots", "None for no gradient", "no attribute stride", "a bias that is not used"])
+def test_another_way_to_write_it_is_right(tmp_path, source):
+    result = run(tmp_path, source)
+    assert result.code == 0 and set(result.verdicts.values()) == {"right", "not in the file"}, result.output
+
+
+@pytest.mark.parametrize("source, task, message", [
+    (LINEAR.replace("if not self.frozen", "if True"), "linear-backward", "a frozen Linear left a gradient of weight"),
+    (LINEAR.replace("        return x @", "        self.bias += 1e-9\n        return x @"), "linear-backward",
+     "forward or backward of Linear changed bias"),
+    (RELU.replace("np.maximum(x, 0)", "np.where(x > 0, x, x.dtype.type(0))"), "relu-forward", "of NaN, 1 and -1"),
+])
+def test_what_is_in_no_gradient_is_seen_and_said(tmp_path, source, task, message):
+    result = run(tmp_path, source, "--task", task)
+    assert result.verdicts == {task: "wrong"} and message in result.output
+
+
 def test_one_task_alone_can_be_asked_for(tmp_path):
     assert run(tmp_path, RELU + LINEAR, "--task", "relu-backward").verdicts == {"relu-backward": "right"}
 
