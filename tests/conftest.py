@@ -4,19 +4,23 @@ pytest --student FILE runs the tests marked as tasks on the student's classes an
 """
 
 import importlib.util
+import os
+import unittest
 from pathlib import Path
 
 import pytest
 from kit import SUBJECTS
-from student import SECONDS, Grades, Student
+from student import SECONDS, Grades, Interrupted, Student, interruptible
 
 from tinyresnet import pytest_options
 from tinyresnet.gradcheck import GradientError
-from weights_converter import convert
 from tinyresnet.gradcheck_command import one_thread
+from tinyresnet.pytest_options import GRADES
+from weights_converter import convert
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-STUDENT, GRADES = pytest.StashKey(), pytest.StashKey()
+STUDENT, TO_DO = pytest.StashKey(), pytest.StashKey()
+WAYS_OUT = (KeyboardInterrupt, unittest.SkipTest, pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
 MARKERS = ("shared: needs the folder ../shared with real images and weights", "torch: needs PyTorch to compare with",
            "task(name, points): what a student may be asked to write")
 
@@ -29,11 +33,17 @@ def pytest_addoption(parser, pluginmanager):
 def pytest_configure(config):
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    path = config.getoption("student")
-    config.stash[STUDENT] = Student(path) if path else None
+    path, grade_json = config.getoption("student"), config.getoption("grade_json")
+    if grade_json is not None and not is_writable(Path(grade_json)):
+        raise pytest.UsageError(f"--grade-json {grade_json!r} cannot be written: its folder is missing, or it is one")
+    config.stash[STUDENT] = Student(path) if path is not None else None
     config.stash[GRADES] = Grades()
-    if path and not config.pluginmanager.has_plugin("timeout"):
+    if path is not None and not config.pluginmanager.has_plugin("timeout"):
         raise pytest.UsageError("--student needs pytest-timeout, against endless loops: pip install pytest-timeout")
+
+
+def is_writable(path):
+    return not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def pytest_generate_tests(metafunc):
@@ -94,14 +104,39 @@ def skip_what_is_missing(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """A student's name is checked with everything else the library's; after its first failure a task is not run on."""
+    """A student's name is checked with everything else the library's, and if that fails, with its siblings in the file.
+
+    After its first failure a task is not run on.
+    """
     student, grades = item.config.stash[STUDENT], item.config.stash[GRADES]
     if not student:
         return (yield)
     if grades.verdicts[task_of(item)[0]] in ("wrong", "to do"):
         pytest.skip("an earlier test of this task has failed")
-    with student.alone(subjects_of(item)[0]):
-        return (yield)
+    name = subjects_of(item)[0]
+    try:
+        with interruptible(), student.alone(name):
+            return (yield)
+    except Interrupted:  # by Ctrl-C
+        raise
+    except WAYS_OUT as error:  # the tasks themselves never skip in the middle
+        raise AssertionError(f"{type(error).__name__} is no answer{f': {error}' if str(error) else ''}").with_traceback(
+            error.__traceback__) from None
+    except Exception:  # pytest.fail is none, so that what has run out of time is not run again
+        if not student.has_siblings(name) or not passes(item):
+            raise
+
+
+def passes(item):
+    """Whether the test passes when it is run again: right together with other functions of the file is right."""
+    try:
+        with interruptible():
+            item.runtest()
+    except Interrupted:
+        raise
+    except BaseException:  # the first failure is told
+        return False
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -113,12 +148,12 @@ def pytest_runtest_makereport(item, call):
         error = call.excinfo.value
         report.longrepr = error.without_hints if item.config.getoption("no_hints") else str(error)
     elif student and call.excinfo and call.excinfo.errisinstance(NotImplementedError):
+        item.stash[TO_DO] = True
         report.outcome, report.longrepr = "skipped", (str(item.path), 0, "Skipped: to do")
     elif student and report.failed:
         report.longrepr = place_in(student, call.excinfo)
     if task in item.config.stash[GRADES].points and (call.when == "call" or report.failed):
-        todo = report.skipped and "to do" in report.longrepr[2]
-        verdict = "wrong" if report.failed else "to do" if todo else "right" if report.passed else None
+        verdict = "wrong" if report.failed else "to do" if TO_DO in item.stash else "right" if report.passed else None
         if verdict:
             item.config.stash[GRADES].add(task, verdict)
     return report

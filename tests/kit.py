@@ -11,7 +11,7 @@ import zoo
 
 import tinyresnet.resnet
 from tinyresnet import SGD, Adam, cross_entropy, softmax
-from tinyresnet.gradcheck import GradientError, arrays, check, compare, copy_arrays, parts, prepared
+from tinyresnet.gradcheck import STATISTICS, GradientError, arrays, check, compare, copy_arrays, parts, prepared, slots
 from tinyresnet.kernels.im2col import col2im, im2col
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Layer, Linear, MaxPool2d, ReLU
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
@@ -41,26 +41,82 @@ def permutation(*shape, offset=0.0):
 
 def built(name, subject, make):
     """make(subject) in float64, with the arrays of make(the library's): same weights, same numbers."""
-    layer, ours = prepared(make(subject)), arrays(prepared(make(SUBJECTS[name])))
+    layer, ours = prepared(make(with_attributes(subject))), arrays(prepared(make(SUBJECTS[name])))
     theirs = arrays(layer)
     for key, array in ours.items():
         if key not in theirs:
             raise GradientError(f"{type(layer).__name__} has no array {key}; expected one of shape {array.shape}")
         if theirs[key].shape != array.shape:
             raise GradientError(f"{key} of {type(layer).__name__} has shape {theirs[key].shape}, expected {array.shape}")
-    copy_arrays(ours | {key: array for key, array in theirs.items() if key not in ours}, layer)
+    for key, part, attribute in slots(layer):
+        if key in ours:  # else it is another name of one of these, or not used
+            setattr(part, attribute, ours[key].copy())
+    return layer
+
+
+def with_attributes(subject):
+    """The class, with room for attributes if it has only __slots__: the checks walk through them."""
+    if isinstance(subject, type) and not subject.__dictoffset__:
+        return type(subject.__name__, (subject,), {})
+    return subject
+
+
+def without_spare_parameters(layer, used):
+    """The layer, of which parameters that the library's does not have (a bias with bias=False) need no gradient."""
+    names = {(id(part), attribute) for key, part, attribute in slots(layer) if key in used}
+    for key, part, attribute in list(slots(layer)):
+        if attribute not in STATISTICS and (id(part), attribute) not in names and (id(part), "weight") in names:
+            part.param_names = tuple(other for other in ("weight", "bias") if (id(part), other) in names)
+    return layer
+
+
+def without_empty_gradients(layer):
+    """The layer, whose backward takes None out of grads: no gradient, as some write it."""
+    backward = layer.backward
+
+    def run(dy):
+        dx = backward(dy)
+        for _, part in parts(layer):
+            for key in [key for key, gradient in (getattr(part, "grads", None) or {}).items() if gradient is None]:
+                del part.grads[key]
+        return dx
+
+    layer.backward = run
     return layer
 
 
 def check_backward(name, subject, make, x, *, bound=1e-9, frozen=False):
     """Every gradient of make(subject) against central differences; returns the errors."""
+    used = arrays(make(SUBJECTS[name])).keys()
+
     def ready(subject):
         layer = built(name, subject, make)
         layer.frozen = frozen
-        return layer
+        return without_empty_gradients(without_spare_parameters(layer, used))
 
+    refuse_changes(name, ready(subject), x)
     return check(ready(subject), x, suspects=((wrong.title, ready(wrong)) for wrong in zoo.members(name)), once=False,
                  bound=bound)
+
+
+def refuse_changes(name, layer, x):
+    """Raise GradientError if forward or backward changes a parameter, or a frozen layer's gradients."""
+    def gradients():
+        frozen = [(path, part) for path, part in parts(layer) if getattr(part, "frozen", False)]
+        return {f"{path}.{key}" if path else key: np.array(gradient) for path, part in frozen
+                for key, gradient in (getattr(part, "grads", None) or {}).items() if gradient is not None}
+
+    params = {key: array.copy() for key, array in arrays(layer).items() if key.split(".")[-1] not in STATISTICS}
+    before = gradients()
+    layer.backward(normal(*layer.forward(x.copy()).shape, seed=1))
+    for key, array in arrays(layer).items():
+        if key in params and not np.array_equal(array, params[key]):
+            rule = f"forward or backward of {name} changed {key}"
+            raise GradientError(f"{rule}: only the optimiser does, work on a copy", rule)
+    for key, gradient in gradients().items():
+        if key not in before or not np.array_equal(gradient, before[key]):
+            rule = f"backward of a frozen {name} left a gradient of {key} in grads"
+            raise GradientError(f"{rule}: an optimiser would train it, ask for self.frozen first", rule)
 
 
 def check_values(name, subject, compute, right, *, bound=1e-12):
@@ -69,20 +125,42 @@ def check_values(name, subject, compute, right, *, bound=1e-12):
     compare(compute(subject), right, where=name, suspects=suspects).require(bound)
 
 
-def check_float32(name, subject, make, x):
-    """In float32, y, dx and every gradient stay float32 and are those of float64 but for rounding.
+def check_float32(name, subject, make, x, *, training=True):
+    """In float32, y and the running statistics stay float32 and are those of float64 but for rounding.
 
     The bound: float32 rounds at 6e-8, and some hundred of these add up.
     """
-    layer, same = built(name, subject, make), built(name, subject, make)
+    def results(layer, x):
+        layer.training = training
+        return {"y": layer.forward(x)} | {key: array for key, array in arrays(layer).items() if key in STATISTICS}
+
+    require_float32(name, results(in_float32(name, subject, make), x.astype(np.float32)),
+                    results(built(name, subject, make), x))
+
+
+def check_float32_backward(name, subject, make, x):
+    """In float32, dx and every gradient stay float32 and are those of float64 but for rounding."""
+    def results(layer, x, dy):
+        layer.forward(x)
+        dx = layer.backward(dy)
+        grads = getattr(layer, "grads", None) or {}
+        return {"dx": dx} | {key: gradient for key, gradient in grads.items() if gradient is not None}
+
+    dy = normal(*built(name, subject, make).forward(x).shape, seed=1)
+    require_float32(name, results(in_float32(name, subject, make), x.astype(np.float32), dy.astype(np.float32)),
+                    results(built(name, subject, make), x, dy))
+
+
+def in_float32(name, subject, make):
+    layer = built(name, subject, make)
     copy_arrays({key: array.astype(np.float32) for key, array in arrays(layer).items()}, layer)
-    y = layer.forward(x.astype(np.float32))
-    dy = normal(*same.forward(x).shape, seed=1)
-    results = {"y": y, "dx": layer.backward(dy.astype(np.float32)), **getattr(layer, "grads", {})}
+    return layer
+
+
+def require_float32(name, results, right):
     for key, array in results.items():
         if array.dtype != np.float32:
             raise GradientError(f"{key} is {array.dtype} where x and the weights are float32: {name} upcasts")
-    right = {"y": same.forward(x), "dx": same.backward(dy), **getattr(same, "grads", {})}
     compare({key: array.astype(np.float64) for key, array in results.items()}, right, where=f"{name} in float32",
             source="float64").require(1e-5)
 
@@ -93,15 +171,22 @@ def check_once(name, subject, make, x):
     dy = layer.forward(x)
     layer.backward(dy)
     if not raises(layer.backward, dy):
-        raise GradientError(f"a second backward of {name} without a forward gives a gradient instead of an error: "
-                            "let go of what forward kept when backward uses it")
+        rule = f"a second backward of {name} without a forward gives a gradient instead of an error"
+        raise GradientError(f"{rule}: let go of what forward kept when backward uses it", rule)
     layer.forward(x)
     for _, part in parts(layer):
         part.training = False
     layer.forward(x)
     if not raises(layer.backward, dy):
-        raise GradientError(f"backward of {name} after a forward in eval mode gives a gradient instead of an error: "
-                            "in eval mode nothing is kept, and what was kept before is forgotten")
+        rule = f"backward of {name} after a forward in eval mode gives a gradient instead of an error"
+        raise GradientError(f"{rule}: in eval mode nothing is kept, and what was kept before is forgotten", rule)
+
+
+def refuse_upcast(name, array, dtype):
+    """Raise GradientError if the array has not the dtype of what it was made from."""
+    if array.dtype != dtype:
+        rule = f"{name} makes {array.dtype} of {np.dtype(dtype)}"
+        raise GradientError(f"{rule}: it upcasts, make its array with the dtype of its argument", rule)
 
 
 def raises(function, *args):
@@ -118,6 +203,8 @@ def with_the_rest_of_layer(name, subject):
         return subject
     needed = {key: getattr(LIBRARY[name], key) for key in ("param_names", "buffer_names", "expansion")
               if hasattr(LIBRARY[name], key) and not hasattr(subject, key)}
+    if name == "Conv2d" and not hasattr(subject, "stride"):
+        needed["stride"] = 1  # for the block's repr, unless the constructor keeps it under this name
     return type(subject.__name__, (subject, Layer), {"training": True, "frozen": False, "_saved": None, **needed})
 
 

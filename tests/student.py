@@ -1,6 +1,7 @@
 """A student's file: executed once, asked for the names it may replace, and graded."""
 
 import difflib
+import itertools
 import json
 import signal
 import sys
@@ -25,12 +26,13 @@ class Student:
 
     def __init__(self, path):
         self.path = Path(path).resolve()
-        self.module = execute(self.path)
+        self.module, self.beside = execute(self.path)
         own = {name: value for name, value in vars(self.module).items() if value is not LIBRARY.get(name)}
         self.subjects = {name: own[name] for name in LIBRARY if callable(own.get(name))}
-        written_here = [name for name, value in own.items() if getattr(value, "__module__", "") == self.module.__name__]
-        self.near_misses = {name: meant for name in written_here if name not in LIBRARY
-                            if (meant := near(name)) and meant not in self.subjects}
+        written = {self.module.__name__, *(module.__name__ for module in self.beside)}
+        self.near_misses = {name: meant for name, value in own.items()
+                            if getattr(value, "__module__", "") in written and name not in LIBRARY
+                            and (meant := near(name)) and meant not in self.subjects}
         if not self.subjects:
             raise pytest.UsageError(f"{path} replaces nothing: expected one of {', '.join(LIBRARY)} at its top level"
                                     + "".join(f"; {warning}" for warning in self.warnings()))
@@ -40,11 +42,15 @@ class Student:
 
     @contextmanager
     def alone(self, name):
-        """The student's module with everything but `name` the library's."""
+        """The student's modules with everything but `name` the library's."""
         with pytest.MonkeyPatch.context() as patch:
-            for other in self.subjects.keys() - {name}:
-                patch.setattr(self.module, other, OURS[other])
+            for module, other in itertools.product((self.module, *self.beside), self.subjects.keys() - {name}):
+                if vars(module).get(other) is self.subjects[other]:
+                    patch.setattr(module, other, OURS[other])
             yield
+
+    def has_siblings(self, name):
+        return len(self.subjects.keys() - {name}) > 0
 
 
 def near(name):
@@ -55,20 +61,70 @@ def near(name):
 
 
 def execute(path):
-    """The file as a module. Raises pytest.UsageError with one line if it cannot be executed."""
+    """The file as a module, and the modules beside it that it has imported.
+
+    Raises pytest.UsageError with one line if it cannot be executed.
+    """
     module = types.ModuleType("students_code")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickle look there
-    sys.path.append(str(path.parent))  # it may have files beside it
     try:
-        with warnings.catch_warnings(), at_most(SECONDS):
+        with files_beside(path) as beside, warnings.catch_warnings(), interruptible(), at_most(SECONDS):
             warnings.simplefilter("ignore")
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except KeyboardInterrupt:
+    except Interrupted:
         raise
-    except BaseException as error:  # also SystemExit: a file may do anything
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt: a file may do anything
         raise pytest.UsageError(f"{path} cannot be executed: {type(error).__name__}: {error}") from None
-    return module
+    return module, beside
+
+
+@contextmanager
+def files_beside(path):
+    """In the block, import looks beside the file first, also for names that modules of these tests have (kit).
+
+    Gives the list of modules found there, filled when the block ends. Later imports look beside the file last.
+    """
+    folder, tests, found = path.parent, Path(__file__).parent, []
+    ours = {name: module for name, module in sys.modules.items() if is_in(tests, module) and folder != tests
+            and ((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists())}
+    for name in ours:
+        del sys.modules[name]
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield found
+    finally:
+        sys.path.remove(str(folder))
+        sys.path.append(str(folder))
+        found += [module for name, module in list(sys.modules.items()) if name not in before and is_in(folder, module)]
+        sys.modules.update(ours)
+
+
+def is_in(folder, module):
+    """Whether the module is a file of this folder, or a package in it."""
+    file = Path(getattr(module, "__file__", None) or "")
+    return folder in (file.parent, file.parent.parent if file.name == "__init__.py" else None)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, and not a KeyboardInterrupt that the file raises itself."""
+
+
+@contextmanager
+def interruptible():
+    """Ctrl-C in the block raises Interrupted."""
+    def interrupt(number, frame):
+        raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

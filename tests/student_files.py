@@ -169,3 +169,19 @@ class BasicBlock(Layer):
         dy = self.relu1.backward(self.conv2.backward(self.bn2.backward(dsum)))
         return self.conv1.backward(self.bn1.backward(dy)) + self.downsample.backward(dsum)
 '''
+
+FRIENDS = '''
+import numpy as np
+
+def softmax(logits, axis=1):  # with an argument that the library's has not
+    exps = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return exps / exps.sum(axis=axis, keepdims=True)
+
+def cross_entropy(logits, labels, *, label_smoothing=0.0):
+    N, K = logits.shape
+    target = (np.eye(K)[labels] * (1 - label_smoothing) + label_smoothing / K).astype(logits.dtype)
+    p = softmax(logits, axis=1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(target * log_p).sum() / N, (p - target) / N
+'''

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 from student import at_most
-from student_files import (CONV, COUNTED, FUNCTIONS_AND_OPTIMISERS, LINEAR, RELU, RIGHT_BLOCK, SOFTMAX, WRONG_BATCH_NORM,
-                           WRONG_CONV)
+from student_files import (CONV, COUNTED, FRIENDS, FUNCTIONS_AND_OPTIMISERS, LINEAR, RELU, RIGHT_BLOCK, SOFTMAX,
+                           WRONG_BATCH_NORM, WRONG_CONV)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +43,7 @@ def test_three_right_and_two_wrong_are_graded_as_they_are(three_right_two_wrong)
         "conv-backward", "conv-inside", "batchnorm-backward", "batchnorm-inside"}
     assert right == {"relu-forward", "relu-backward", "relu-once", "relu-inside", "linear-forward", "linear-backward",
                      "linear-once", "linear-inside", "softmax", "conv-forward", "conv-once", "batchnorm-forward",
-                     "batchnorm-statistics", "batchnorm-once"}
+                     "batchnorm-statistics", "batchnorm-refusal", "batchnorm-once"}
 
 
 def test_something_wrong_ends_with_1(three_right_two_wrong):
@@ -91,6 +91,29 @@ def test_a_convolution_that_stands_alone_is_right_alone_and_inside_blocks(tmp_pa
         "conv-forward", "conv-backward", "conv-once", "conv-inside"}
 
 
+@pytest.mark.parametrize("source", [
+    RELU.replace("    def __init__", "    __slots__ = 'training', 'frozen', 'grads', 'mask'\n\n    def __init__"),
+    CONV.replace("{} if self.bias is None", "{'bias': None} if self.bias is None"),
+    CONV.replace("self.stride", "self.step"),
+    CONV.replace("np.float32) if bias else None", "np.float32)\n        self.biased = bias").replace(
+        "self.bias is None", "not self.biased"),
+], ids=["slots", "None for no gradient", "no attribute stride", "a bias that is not used"])
+def test_another_way_to_write_it_is_right(tmp_path, source):
+    result = run(tmp_path, source)
+    assert result.code == 0 and set(result.verdicts.values()) == {"right", "not in the file"}, result.output
+
+
+@pytest.mark.parametrize("source, task, message", [
+    (LINEAR.replace("if not self.frozen", "if True"), "linear-backward", "a frozen Linear left a gradient of weight"),
+    (LINEAR.replace("        return x @", "        self.bias += 1e-9\n        return x @"), "linear-backward",
+     "forward or backward of Linear changed bias"),
+    (RELU.replace("np.maximum(x, 0)", "np.where(x > 0, x, x.dtype.type(0))"), "relu-forward", "of NaN, 1 and -1"),
+])
+def test_what_is_in_no_gradient_is_seen_and_said(tmp_path, source, task, message):
+    result = run(tmp_path, source, "--task", task)
+    assert result.verdicts == {task: "wrong"} and message in result.output
+
+
 def test_one_task_alone_can_be_asked_for(tmp_path):
     assert run(tmp_path, RELU + LINEAR, "--task", "relu-backward").verdicts == {"relu-backward": "right"}
 
@@ -108,6 +131,7 @@ def test_a_near_miss_warns_and_the_rest_is_checked(tmp_path):
     ("def f(:\n", "SyntaxError"),
     ("import no_such_module\n", "No module named 'no_such_module'"),
     ("raise SystemExit\n", "SystemExit"),
+    ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     (None, "FileNotFoundError"),
 ])
 def test_a_file_that_cannot_be_used_ends_with_4_and_a_line_that_says_why(tmp_path, source, message):
@@ -124,12 +148,56 @@ def test_a_task_that_cannot_be_run_ends_with_4(tmp_path, task, message):
     assert result.code == 4 and message in result.output
 
 
+def pytest_in(folder, *options, path=()):
+    """Exit code and output of pytest run in this folder, with more folders on Python's path."""
+    path = os.pathsep.join([str(ROOT), *map(str, path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options], cwd=folder,
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+    return done.returncode, done.stdout + done.stderr
+
+
+def installed(folder):
+    """A folder for Python's path with the entry point of setup.cfg, laid down by hand."""
+    facts = folder / "installed" / "tinyresnet_options-0.dist-info"
+    facts.mkdir(parents=True)
+    facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: tinyresnet-options\nVersion: 0\n")
+    facts.joinpath("entry_points.txt").write_text("[pytest11]\ntinyresnet = tinyresnet.pytest_options\n")
+    return facts.parent
+
+
+def test_a_student_without_a_name_ends_with_4():
+    code, output = pytest_in(ROOT, "tests/tasks", "--student", "")
+    assert code == 4 and "cannot be executed" in output
+
+
+@pytest.mark.parametrize("place", ["missing/grade.json", ""])
+def test_grades_that_cannot_be_written_end_with_4_before_anything_is_run(tmp_path, place):
+    (tmp_path / "mine.py").write_text(RELU)
+    code, output = pytest_in(ROOT, "tests/tasks", "--student", tmp_path / "mine.py", "--grade-json", tmp_path / place)
+    assert code == 4 and "cannot be written" in output and "passed" not in output and "Traceback" not in output
+
+
+def test_in_another_folder_it_ends_with_4_and_names_the_right_one(tmp_path):
+    (tmp_path / "mine.py").write_text(RELU)
+    code, output = pytest_in(tmp_path, "--student", "mine.py", path=[installed(tmp_path)])
+    assert code == 4 and "run pytest in tinyresnet's folder" in output
+
+
+@pytest.mark.parametrize("way_out", ["raise KeyboardInterrupt", "__import__('pytest').skip('to do')",
+                                     "raise __import__('unittest').SkipTest", "__import__('pytest').xfail('no')",
+                                     "__import__('pytest').exit('done')"])
+def test_a_way_out_of_a_test_is_wrong_and_the_rest_is_checked(tmp_path, way_out):
+    result = run(tmp_path, SOFTMAX + RELU.replace("return dy * mask", way_out))
+    assert result.code == 1 and "is no answer" in result.output
+    assert result.verdicts["relu-backward"] == "wrong" and result.verdicts["softmax"] == "right"
+
+
 def test_what_is_not_implemented_is_to_do_and_not_wrong(tmp_path):
     result = run(tmp_path, LINEAR + RELU.split("    def backward")[0] + "    def backward(self, dy):\n"
                  "        raise NotImplementedError\n")
     assert result.code == 0
     assert result.verdicts["relu-backward"] == "to do" and result.points["relu-backward"] == 0
-    assert result.verdicts["relu-forward"] == "to do"  # its float32 test needs backward
+    assert result.verdicts["relu-forward"] == "right"
     assert result.verdicts["linear-backward"] == "right"
 
 
@@ -156,7 +224,8 @@ def test_a_layer_that_never_lets_go_loses_one_point_and_no_more(tmp_path):
 def test_functions_and_optimisers_are_checked(tmp_path):
     result = run(tmp_path, FUNCTIONS_AND_OPTIMISERS)
     assert {task: verdict for task, verdict in result.verdicts.items() if verdict != "not in the file"} == {
-        "im2col": "right", "col2im": "wrong", "cross-entropy": "right", "sgd": "right", "adam": "wrong"}
+        "im2col": "right", "col2im": "wrong", "cross-entropy": "right", "cross-entropy-refusal": "right", "sgd": "right",
+        "adam": "wrong"}
     assert '"Adam without bias correction"' in result.output and '"= for += in col2im"' in result.output
 
 
@@ -167,18 +236,26 @@ def test_a_right_block_is_right_beside_a_wrong_layer_of_the_same_file(tmp_path):
     assert {result.verdicts[f"basicblock-{part}"] for part in ("forward", "backward", "once", "inside")} == {"right"}
 
 
+def test_what_is_right_only_together_with_the_rest_of_the_file_is_right(tmp_path):
+    result = run(tmp_path, FRIENDS)
+    assert result.verdicts["softmax"] == result.verdicts["cross-entropy"] == "right"
+    assert result.verdicts["cross-entropy-refusal"] == "wrong" and result.points["cross-entropy"] == 2
+
+
+def test_files_beside_the_students_are_found_first_and_searched_for_near_misses_and_rest(tmp_path):
+    """Also one that is named as ours: kit.py."""
+    (tmp_path / "kit.py").write_text(RELU.replace("ReLU", "Relu") + WRONG_CONV + RIGHT_BLOCK)
+    result = run(tmp_path, "from kit import BasicBlock, Conv2d, Relu\n")
+    assert "warning: Relu is not checked: did you mean ReLU?" in result.output
+    assert {task for task, verdict in result.verdicts.items() if verdict == "wrong"} == {"conv-backward", "conv-inside"}
+    assert result.verdicts["basicblock-backward"] == "right"
+
+
 def test_the_option_is_known_before_pytest_takes_the_file_for_a_test(tmp_path):
-    """As installed: the entry point of setup.cfg, here laid down by hand."""
-    installed = tmp_path / "installed" / "tinyresnet_options-0.dist-info"
-    installed.mkdir(parents=True)
-    installed.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: tinyresnet-options\nVersion: 0\n")
-    installed.joinpath("entry_points.txt").write_text("[pytest11]\ntinyresnet = tinyresnet.pytest_options\n")
     file = tmp_path / "mine.py"
     file.write_text(SOFTMAX)
-    path = os.pathsep.join([str(ROOT), str(installed.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-m", "pytest", "--student", file, "-p", "no:cacheprovider"], cwd=ROOT,
-                          capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 0 and "1 of 1   right" in done.stdout, done.stdout + done.stderr
+    code, output = pytest_in(ROOT, "--student", file, path=[installed(tmp_path)])
+    assert code == 0 and "1 of 1   right" in output, output
 
 
 def test_a_file_that_is_never_done_is_given_up():

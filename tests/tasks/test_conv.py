@@ -5,7 +5,8 @@ from functools import partial
 import definitions
 import numpy as np
 import pytest
-from kit import built, check_backward, check_float32, check_once, check_values, normal
+from kit import (built, check_backward, check_float32, check_float32_backward, check_once, check_values, normal,
+                 refuse_upcast)
 
 from tinyresnet.layers import Conv2d as OurConv2d
 
@@ -47,6 +48,13 @@ def test_conv2d_backward_is_the_derivative_of_forward(Conv2d, kernel, stride, pa
 
 
 @pytest.mark.task("conv-backward", points=3)
+@pytest.mark.parametrize("kernel, stride, padding", RESNET50_GEOMETRIES)
+def test_conv2d_backward_in_float32_stays_float32(Conv2d, kernel, stride, padding):
+    check_float32_backward("Conv2d", Conv2d, lambda Conv2d: Conv2d(3, 4, kernel, stride=stride, padding=padding),
+                           normal(2, 7, 8, 3))
+
+
+@pytest.mark.task("conv-backward", points=3)
 def test_a_frozen_conv2d_still_passes_the_gradient_on(Conv2d):
     errors = check_backward("Conv2d", Conv2d, lambda Conv2d: Conv2d(3, 4, 3, stride=2, padding=1), normal(2, 7, 8, 3),
                             frozen=True)
@@ -66,7 +74,7 @@ def test_im2col_is_the_definition_of_a_window(im2col, kernel, stride, padding, s
     x = normal(2, *size, 3, dtype=dtype)
     right = definitions.im2col(x, kernel, stride, padding)
     check_values("im2col", im2col, lambda im2col: {"cols": im2col(x, kernel, stride, padding)}, {"cols": right})
-    assert im2col(x, kernel, stride, padding).dtype == dtype, "im2col upcasts: make its array with dtype=x.dtype"
+    refuse_upcast("im2col", im2col(x, kernel, stride, padding), dtype)
 
 
 @pytest.mark.task("col2im", points=2)
@@ -77,6 +85,7 @@ def test_col2im_adds_every_window_back_to_its_pixels(col2im, kernel, stride, pad
     cols = normal(*definitions.im2col(np.zeros(shape), kernel, stride, padding).shape)
     right = definitions.col2im(cols, shape, kernel, stride, padding)
     check_values("col2im", col2im, lambda col2im: {"x": col2im(cols, shape, kernel, stride, padding)}, {"x": right})
+    refuse_upcast("col2im", col2im(cols.astype(np.float32), shape, kernel, stride, padding), np.float32)
 
 
 @pytest.mark.task("col2im", points=2)

@@ -59,7 +59,7 @@ def test_cross_entropy_of_a_hopeless_logit_is_finite_and_float32(cross_entropy):
     assert loss == 2000 and dlogits.tolist() == [[-1, 1]] and dlogits.dtype == np.float32
 
 
-@pytest.mark.task("cross-entropy", points=2)
+@pytest.mark.task("cross-entropy-refusal", points=1)
 @pytest.mark.parametrize("labels", [[0, 3], [0, -1], [0], [0.0, 1.0], [[0], [1]]])
 def test_labels_that_do_not_fit_the_logits_are_refused(cross_entropy, labels):
     with pytest.raises(ValueError):

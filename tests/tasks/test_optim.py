@@ -1,9 +1,10 @@
-"""Adam and SGD: three steps of one weight, worked by hand."""
+"""Adam and SGD: three steps of one weight worked by hand, then of every parameter of a layer."""
 
 import numpy as np
 import pytest
-from kit import check_values
+from kit import check_values, normal
 
+from tinyresnet.gradcheck import GradientError
 from tinyresnet.layers import Linear
 
 GRADIENTS = (2.0, 1.0, -3.0)
@@ -24,6 +25,53 @@ def weights_after_each_step(optimizer_class, gradients=GRADIENTS, **options):
 def check_steps(name, optimizer, right, **options):
     check_values(name, optimizer, lambda optimizer: weights_after_each_step(optimizer, **options),
                  {"weights": np.array(right)}, bound=1e-7)  # the numbers below have seven digits
+
+
+STEPS = [{"weight": normal(2, 3, seed=seed), "bias": normal(3, seed=seed + 9)} for seed in range(3)]  # gradients
+
+
+def layer_after_steps(optimizer_class, *lr, **options):
+    """Every parameter of a layer after STEPS. Raises GradientError if a step changes a gradient."""
+    model = Linear(2, 3).astype(np.float64)
+    model.weight, model.bias = normal(2, 3, seed=5), normal(3, seed=6)
+    optimizer = optimizer_class(model, *lr, **options)
+    for gradients in STEPS:
+        model.grads = {name: g.copy() for name, g in gradients.items()}
+        optimizer.step()
+        if any(not np.array_equal(model.grads[name], g) for name, g in gradients.items()):
+            rule = f"{optimizer_class.__name__} changed a gradient"
+            raise GradientError(f"{rule}: it reads them, work on a copy", rule)
+    return {"weight": model.weight, "bias": model.bias}
+
+
+def layer_after(update):
+    """The same by the equation: update(w, its gradients so far) is the change of w."""
+    right = {"weight": normal(2, 3, seed=5), "bias": normal(3, seed=6)}
+    for name, w in right.items():
+        seen = []
+        for gradients in STEPS:
+            seen.append(gradients[name] + 0.1 * w)  # weight decay 0.1
+            w -= update(seen)
+    return right
+
+
+@pytest.mark.task("adam", points=2)
+def test_adam_steps_every_number_of_every_parameter_with_the_defaults_of_its_paper(Adam):
+    def update(seen):
+        t = len(seen)
+        m_hat = sum(0.1 * 0.9 ** (t - 1 - i) * g for i, g in enumerate(seen)) / (1 - 0.9**t)
+        v_hat = sum(0.001 * 0.999 ** (t - 1 - i) * g**2 for i, g in enumerate(seen)) / (1 - 0.999**t)
+        return 0.001 * m_hat / (np.sqrt(v_hat) + 1e-8)
+
+    check_values("Adam", Adam, lambda Adam: layer_after_steps(Adam, weight_decay=0.1), layer_after(update))
+
+
+@pytest.mark.task("sgd", points=1)
+def test_sgd_steps_every_number_of_every_parameter(SGD):
+    def update(seen):
+        return 0.01 * sum(0.9 ** (len(seen) - 1 - i) * g for i, g in enumerate(seen))
+
+    check_values("SGD", SGD, lambda SGD: layer_after_steps(SGD, 0.01, momentum=0.9, weight_decay=0.1), layer_after(update))
 
 
 @pytest.mark.task("adam", points=2)

@@ -3,14 +3,15 @@
 import definitions
 import numpy as np
 import pytest
-from kit import built, check_backward, check_float32, check_once, check_values, normal, off_the_kinks, permutation
+from kit import (built, check_backward, check_float32, check_float32_backward, check_once, check_values, normal,
+                 off_the_kinks, permutation)
 
 from tinyresnet.kernels import pool_size
 from tinyresnet.layers import Conv2d, Identity, Sequential
 from tinyresnet.layers import GlobalAvgPool as OurGlobalAvgPool
 from tinyresnet.layers import Linear as OurLinear
 from tinyresnet.layers import ReLU as OurReLU
-from tinyresnet.gradcheck import check, prepared
+from tinyresnet.gradcheck import GradientError, check, prepared
 
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (2, 2, 0, False)]  # kernel, stride, padding, ceil_mode: ResNet's, Caffe's, plain
 
@@ -34,6 +35,13 @@ def test_relu_forward_is_the_larger_of_x_and_zero(ReLU):
 
 
 @pytest.mark.task("relu-forward", points=1)
+def test_relu_passes_nan_on(ReLU):
+    y = built("ReLU", ReLU, plain).forward(np.array([[np.nan, 1.0, -1.0]]))
+    if not np.array_equal(y, [[np.nan, 1, 0]], equal_nan=True):
+        raise GradientError(f"of NaN, 1 and -1 ReLU makes {y[0]}: what is broken must be seen at the end", "ReLU hides NaN")
+
+
+@pytest.mark.task("relu-forward", points=1)
 def test_relu_in_float32_stays_float32(ReLU):
     check_float32("ReLU", ReLU, plain, normal(2, 3, 4, 5))
 
@@ -42,6 +50,11 @@ def test_relu_in_float32_stays_float32(ReLU):
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (4, 5)])
 def test_relu_backward_is_the_derivative_of_forward(ReLU, shape):
     check_backward("ReLU", ReLU, plain, off_the_kinks(*shape))
+
+
+@pytest.mark.task("relu-backward", points=1)
+def test_relu_backward_in_float32_stays_float32(ReLU):
+    check_float32_backward("ReLU", ReLU, plain, normal(2, 3, 4, 5))
 
 
 @pytest.mark.task("relu-once", points=1)
@@ -75,15 +88,23 @@ def test_max_pool_backward_is_the_derivative_of_forward(MaxPool2d, kernel, strid
 
 
 @pytest.mark.task("maxpool-backward", points=2)
-@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
-def test_of_equal_values_the_first_in_its_window_wins_the_whole_gradient(MaxPool2d, value):
+@pytest.mark.parametrize("window", [[[v, v], [v, v]] for v in (0.0, 1.0, -1.0)] + [[[0.0, 1.0], [1.0, 0.0]]])
+def test_of_equal_values_the_first_in_its_window_wins_the_whole_gradient(MaxPool2d, window):
+    """First as one reads: row by row."""
     def dx(MaxPool2d):
         layer = MaxPool2d(2, 2)
-        layer.forward(np.full((1, 4, 4, 1), value))
+        layer.forward(np.tile(window, (2, 2)).reshape(1, 4, 4, 1))
         return {"dx": layer.backward(np.array([[1.0, 2], [3, 4]]).reshape(1, 2, 2, 1))}
 
-    right = np.array([[1.0, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]).reshape(1, 4, 4, 1)
+    first = np.zeros(4)
+    first[np.argmax(window)] = 1
+    right = np.kron([[1.0, 2], [3, 4]], first.reshape(2, 2)).reshape(1, 4, 4, 1)
     check_values("MaxPool2d", MaxPool2d, dx, {"dx": right})
+
+
+@pytest.mark.task("maxpool-backward", points=2)
+def test_max_pool_backward_in_float32_stays_float32(MaxPool2d):
+    check_float32_backward("MaxPool2d", MaxPool2d, lambda MaxPool2d: MaxPool2d(3, 2, 1), normal(2, 7, 8, 3))
 
 
 @pytest.mark.task("maxpool-once", points=1)
@@ -110,6 +131,11 @@ def test_global_average_pooling_backward_is_the_derivative_of_forward(GlobalAvgP
     check_backward("GlobalAvgPool", GlobalAvgPool, plain, normal(*shape))
 
 
+@pytest.mark.task("avgpool-backward", points=1)
+def test_global_average_pooling_backward_in_float32_stays_float32(GlobalAvgPool):
+    check_float32_backward("GlobalAvgPool", GlobalAvgPool, plain, normal(2, 3, 4, 5))
+
+
 @pytest.mark.task("avgpool-once", points=1)
 def test_global_average_pooling_answers_one_backward_for_each_forward(GlobalAvgPool):
     check_once("GlobalAvgPool", GlobalAvgPool, plain, normal(2, 3, 4, 5))
@@ -133,6 +159,11 @@ def test_linear_in_float32_stays_float32(Linear):
 def test_linear_backward_is_the_derivative_of_forward(Linear, N, frozen):
     errors = check_backward("Linear", Linear, linear, normal(N, 5), frozen=frozen)
     assert set(errors) == ({"dx"} if frozen else {"dx", "weight", "bias"})
+
+
+@pytest.mark.task("linear-backward", points=2)
+def test_linear_backward_in_float32_stays_float32(Linear):
+    check_float32_backward("Linear", Linear, linear, normal(4, 5))
 
 
 @pytest.mark.task("linear-once", points=1)
