@@ -11,7 +11,9 @@ import zoo
 
 import tinyresnet.resnet
 from tinyresnet import SGD, Adam, cross_entropy, softmax
-from tinyresnet.gradcheck import STATISTICS, GradientError, arrays, check, compare, copy_arrays, parts, prepared, slots
+from tinyresnet.gradcheck import GradientError, arrays, check, compare, copy_arrays, parts, prepared
+from tinyresnet.gradcheck_report import OWN
+from tinyresnet.gradcheck_walk import STATISTICS
 from tinyresnet.kernels.im2col import col2im, im2col
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Layer, Linear, MaxPool2d, ReLU
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
@@ -41,62 +43,27 @@ def permutation(*shape, offset=0.0):
 
 def built(name, subject, make):
     """make(subject) in float64, with the arrays of make(the library's): same weights, same numbers."""
-    layer, ours = prepared(make(with_attributes(subject))), arrays(prepared(make(SUBJECTS[name])))
+    layer, ours = prepared(make(subject)), arrays(prepared(make(SUBJECTS[name])))
     theirs = arrays(layer)
     for key, array in ours.items():
         if key not in theirs:
             raise GradientError(f"{type(layer).__name__} has no array {key}; expected one of shape {array.shape}")
         if theirs[key].shape != array.shape:
             raise GradientError(f"{key} of {type(layer).__name__} has shape {theirs[key].shape}, expected {array.shape}")
-    for key, part, attribute in slots(layer):
-        if key in ours:  # else it is another name of one of these, or not used
-            setattr(part, attribute, ours[key].copy())
-    return layer
-
-
-def with_attributes(subject):
-    """The class, with room for attributes if it has only __slots__: the checks walk through them."""
-    if isinstance(subject, type) and not subject.__dictoffset__:
-        return type(subject.__name__, (subject,), {})
-    return subject
-
-
-def without_spare_parameters(layer, used):
-    """The layer, of which parameters that the library's does not have (a bias with bias=False) need no gradient."""
-    names = {(id(part), attribute) for key, part, attribute in slots(layer) if key in used}
-    for key, part, attribute in list(slots(layer)):
-        if attribute not in STATISTICS and (id(part), attribute) not in names and (id(part), "weight") in names:
-            part.param_names = tuple(other for other in ("weight", "bias") if (id(part), other) in names)
-    return layer
-
-
-def without_empty_gradients(layer):
-    """The layer, whose backward takes None out of grads: no gradient, as some write it."""
-    backward = layer.backward
-
-    def run(dy):
-        dx = backward(dy)
-        for _, part in parts(layer):
-            for key in [key for key, gradient in (getattr(part, "grads", None) or {}).items() if gradient is None]:
-                del part.grads[key]
-        return dx
-
-    layer.backward = run
+    copy_arrays({**theirs, **ours}, layer)  # theirs: arrays that ours has no use for
     return layer
 
 
 def check_backward(name, subject, make, x, *, bound=1e-9, frozen=False):
     """Every gradient of make(subject) against central differences; returns the errors."""
-    used = arrays(make(SUBJECTS[name])).keys()
-
     def ready(subject):
         layer = built(name, subject, make)
         layer.frozen = frozen
-        return without_empty_gradients(without_spare_parameters(layer, used))
+        return layer
 
     refuse_changes(name, ready(subject), x)
-    return check(ready(subject), x, suspects=((wrong.title, ready(wrong)) for wrong in zoo.members(name)), once=False,
-                 bound=bound)
+    suspects = [(OWN, SUBJECTS[name]), *((wrong.title, wrong) for wrong in zoo.members(name))]
+    return check(ready(subject), x, suspects=((title, ready(wrong)) for title, wrong in suspects), once=False, bound=bound)
 
 
 def refuse_changes(name, layer, x):
@@ -203,8 +170,6 @@ def with_the_rest_of_layer(name, subject):
         return subject
     needed = {key: getattr(LIBRARY[name], key) for key in ("param_names", "buffer_names", "expansion")
               if hasattr(LIBRARY[name], key) and not hasattr(subject, key)}
-    if name == "Conv2d" and not hasattr(subject, "stride"):
-        needed["stride"] = 1  # for the block's repr, unless the constructor keeps it under this name
     return type(subject.__name__, (subject, Layer), {"training": True, "frozen": False, "_saved": None, **needed})
 
 
