@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy import ndarray as Array
 
+from tinyresnet.kernels import adam_step
 from tinyresnet.layers.base import Layer, names_below
 
 
@@ -109,16 +110,10 @@ class Adam(Optimizer):
         self.betas, self.eps = betas, eps
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
-        beta1, beta2 = self.betas
-        m, v = self.state["m"][name], self.state["v"][name]
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        t = self.steps[name]
-        m_hat = m / (1 - beta1**t)
-        v_hat = v / (1 - beta2**t)
-        param -= lr * m_hat / (np.sqrt(v_hat) + self.eps)
+        # m = beta1 * m + (1 - beta1) * g,    m_hat = m / (1 - beta1**t)
+        # v = beta2 * v + (1 - beta2) * g**2, v_hat = v / (1 - beta2**t)
+        # param -= lr * m_hat / (sqrt(v_hat) + eps)
+        adam_step(param, g, self.state["m"][name], self.state["v"][name], lr, *self.betas, self.eps, self.steps[name])
 
 
 def constant(step: int, steps: int) -> float:

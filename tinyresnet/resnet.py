@@ -18,6 +18,7 @@ from numpy import ndarray as Array
 
 from tinyresnet.images import IMAGENET, Preprocessing
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Identity, Layer, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.layers.fused import fused_block
 from tinyresnet.summary import summary
 
 
@@ -34,12 +35,16 @@ class ResidualBlock(Layer):
         raise NotImplementedError
 
     def forward(self, x: Array) -> Array:
+        if block := fused_block(self.branch, self.relu, self.downsample):
+            return block.forward(x)  # the same with fewer passes over memory
         y = x
         for layer in self.branch:
             y = layer.forward(y)
         return self.relu.forward(y + self.downsample.forward(x))
 
     def backward(self, dy: Array) -> Array:
+        if block := fused_block(self.branch, self.relu, self.downsample):
+            return block.backward(dy)
         dsum = self.relu.backward(dy)  # "+" hands the same gradient to both its inputs
         dx = dsum
         for layer in reversed(self.branch):
@@ -172,10 +177,7 @@ class ResNet(Sequential):
         """
         if to is not None:
             self.part(to=to).forget()
-        dy = dlogits
-        for _, layer in reversed(self.part(after=to).children()):
-            dy = layer.backward(dy)
-        return dy
+        return self.part(after=to).backward(dlogits)
 
     def part(self, *, after: str | None = None, to: str | None = None) -> Sequential:
         """The layers after `after`, up to and including `to`, as a network of their own that shares their weights."""

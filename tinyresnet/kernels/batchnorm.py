@@ -1,4 +1,4 @@
-"""Batch norm in two passes over the pixels forward, and two backward.
+"""Batch norm in one pass over the pixels forward, and two backward, with the addition and the ReLU that follow it.
 
 Sums are taken in float64: the stem of a ResNet adds 200,000 numbers a channel for each batch. Each tile of pixels has its
 own, while it is in the cache, and tiles are cut by shape and merged in order: any number of threads gives the same bits.
@@ -9,102 +9,155 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.jit import compiled, faster_than, prange
+from tinyresnet.kernels.epilogue import finish_reference, merge_moments, moments_reference, tile_moments
+from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.relu import relu_backward_reference
+from tinyresnet.kernels.threads import launch
 
 TILE = 512  # pixels
 
 
-def moments_reference(x: Array) -> tuple[Array, Array]:
-    """x (N, H, W, C) -> mean and var (C,) float64; var is biased, the mean of the squared distances from the mean."""
-    mean = x.mean(axis=(0, 1, 2), dtype=np.float64)
-    return mean, np.square(x - mean).mean(axis=(0, 1, 2))
+def number_of_tiles(x: Array) -> int:
+    return -(-x.size // (x.shape[3] * TILE))
 
 
 @faster_than(moments_reference)
 def moments(x):
-    """Same as moments_reference in one pass. A tile's squares are taken from its own mean: E[x*x] - mean*mean cancels."""
+    """Same as moments_reference in one pass."""
     C = x.shape[3]
     x = x.reshape(-1, C)
-    tiles = (x.shape[0] + TILE - 1) // TILE
-    mean, squares = np.zeros((tiles, C)), np.zeros((tiles, C))
-    for tile in prange(tiles):
-        part = x[tile * TILE : (tile + 1) * TILE]
-        add_pixels(part, mean[tile])
-        for c in range(C):
-            mean[tile, c] /= part.shape[0]
-        for pixel in range(part.shape[0]):
-            for c in range(C):
-                squares[tile, c] += (part[pixel, c] - mean[tile, c]) ** 2
-    for tile in range(1, tiles):  # Chan, Golub and LeVeque 1983, eq. 2.1
-        before, new = tile * TILE, min(TILE, x.shape[0] - tile * TILE)
-        for c in range(C):
-            delta = mean[tile, c] - mean[0, c]
-            mean[0, c] += delta * new / (before + new)
-            squares[0, c] += squares[tile, c] + delta * delta * before * new / (before + new)
-    return mean[0], squares[0] / x.shape[0]
-
-
-def scale_and_shift_reference(x: Array, mean: Array, scale: Array, shift: Array) -> Array:
-    """x (N, H, W, C), the rest (C,) of the same dtype -> (x - mean) * scale + shift."""
-    return (x - mean) * scale + shift
-
-
-@faster_than(scale_and_shift_reference)
-def scale_and_shift(x, mean, scale, shift):
-    """Same as scale_and_shift_reference."""
-    shape, C = x.shape, x.shape[3]
-    x = x.reshape(-1, C)
-    y = np.empty_like(x)
-    for tile in prange((x.shape[0] + TILE - 1) // TILE):
-        for pixel in range(tile * TILE, min(x.shape[0], (tile + 1) * TILE)):
-            for c in range(C):
-                y[pixel, c] = (x[pixel, c] - mean[c]) * scale[c] + shift[c]
-    return y.reshape(shape)
-
-
-def gradient_sums_reference(dy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-    """dy, x (N, H, W, C), mean (C,) -> (C,) float64 each: the sum of dy, and of dy * (x - mean)."""
-    return dy.sum(axis=(0, 1, 2), dtype=np.float64), (dy * (x - mean)).sum(axis=(0, 1, 2), dtype=np.float64)
-
-
-@faster_than(gradient_sums_reference)
-def gradient_sums(dy, x, mean):
-    """Same as gradient_sums_reference in one pass."""
-    C = x.shape[3]
-    dy, x = dy.reshape(-1, C), x.reshape(-1, C)
-    tiles = (x.shape[0] + TILE - 1) // TILE
-    plain, dots = np.zeros((tiles, C)), np.zeros((tiles, C))
-    for tile in prange(tiles):
-        for pixel in range(tile * TILE, min(x.shape[0], (tile + 1) * TILE)):
-            for c in range(C):
-                plain[tile, c] += dy[pixel, c]
-                dots[tile, c] += dy[pixel, c] * (x[pixel, c] - mean[c])
-    add_pixels(plain[1:], plain[0])
-    add_pixels(dots[1:], dots[0])
-    return plain[0], dots[0]
-
-
-def input_gradient_reference(dy: Array, x: Array, mean: Array, factors: Array) -> Array:
-    """dy, x (N, H, W, C), mean (C,), factors (3, C) of one dtype -> f[0] * dy + f[1] * (x - mean) + f[2]."""
-    return factors[0] * dy + factors[1] * (x - mean) + factors[2]
-
-
-@faster_than(input_gradient_reference)
-def input_gradient(dy, x, mean, factors):
-    """Same as input_gradient_reference."""
-    shape, C = x.shape, x.shape[3]
-    dy, x = dy.reshape(-1, C), x.reshape(-1, C)
-    dx = np.empty_like(x)
-    for tile in prange((x.shape[0] + TILE - 1) // TILE):
-        for pixel in range(tile * TILE, min(x.shape[0], (tile + 1) * TILE)):
-            for c in range(C):
-                dx[pixel, c] = factors[0, c] * dy[pixel, c] + factors[1, c] * (x[pixel, c] - mean[c]) + factors[2, c]
-    return dx.reshape(shape)
+    counts = np.minimum(TILE, len(x) - np.arange(0, len(x), TILE))
+    mean, squares = np.empty((2, len(counts), C))
+    launch(moment_tiles, len(counts), x, mean, squares)
+    return merge_moments(mean, squares, counts)
 
 
 @compiled
-def add_pixels(x, sums):
-    """sums (C,) += every row of x (pixels, C), in order; as a loop, which Numba compiles in a tenth of x.sum's time."""
-    for pixel in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            sums[c] += x[pixel, c]
+def moment_tiles(first, last, x, mean, squares):
+    """mean, squares (tiles, C) of x (pixels, C)."""
+    for tile in range(first, last):
+        tile_moments(x, tile * TILE, min(len(x), (tile + 1) * TILE), 0, x.shape[1], mean[tile], squares[tile])
+
+
+def normalise_reference(x: Array, mean: Array, scale: Array, shift: Array, skip: Array | None = None,
+                        relu: bool = False) -> Array:
+    """x (N, H, W, C), mean, scale, shift (C,) of the same dtype -> (x - mean) * scale + shift, plus skip (N, H, W, C)
+    if there is one, or the ReLU of that."""
+    return finish_reference((x - mean) * scale + shift, None, skip, relu)
+
+
+@faster_than(normalise_reference)
+def normalise(x, mean, scale, shift, skip=None, relu=False):
+    """Same as normalise_reference in one pass."""
+    y = empty(x.shape, x.dtype)
+    skip = np.empty(0, x.dtype) if skip is None else skip.reshape(-1)
+    launch(normalise_tiles, number_of_tiles(x), x.reshape(-1), mean, scale, shift, skip, relu, y.reshape(-1))
+    return y
+
+
+@compiled
+def normalise_tiles(first, last, x, mean, scale, shift, skip, relu, y):
+    """x, skip, y (pixels * C,)."""
+    C = len(mean)
+    for at in range(first * TILE * C, min(len(x), last * TILE * C), C):
+        normalise_pixel(x[at : at + C], mean, scale, shift, skip[at : at + C], relu, y[at : at + C])
+
+
+@compiled
+def normalise_pixel(x, mean, scale, shift, skip, relu, y):
+    zero = x.dtype.type(0)
+    if len(skip) == 0 and not relu:
+        for c in range(len(x)):
+            y[c] = (x[c] - mean[c]) * scale[c] + shift[c]
+    elif len(skip) == 0:
+        for c in range(len(x)):
+            z = (x[c] - mean[c]) * scale[c] + shift[c]
+            y[c] = zero if z < zero else z  # NaN stays
+    else:
+        for c in range(len(x)):
+            z = (x[c] - mean[c]) * scale[c] + shift[c] + skip[c]
+            y[c] = zero if relu and z < zero else z
+
+
+def gradient_sums_reference(dy: Array, x: Array, mean: Array, y: Array | None = None) -> tuple[Array, Array, Array]:
+    """dy, x (N, H, W, C), mean (C,) -> dz (N, H, W, C), and (C,) float64 each, the sum of dz and of dz * (x - mean).
+
+    dz is dy; with a y = relu(z) it is the gradient of z, zero where y is.
+    """
+    dz = dy if y is None else relu_backward_reference(dy, y)
+    return dz, dz.sum(axis=(0, 1, 2), dtype=np.float64), (dz * (x - mean)).sum(axis=(0, 1, 2), dtype=np.float64)
+
+
+@faster_than(gradient_sums_reference)
+def gradient_sums(dy, x, mean, y=None):
+    """Same as gradient_sums_reference in one pass."""
+    C = x.shape[3]
+    dz = dy if y is None else empty(dy.shape, dy.dtype)
+    sums = np.zeros((number_of_tiles(x), 2, C))
+    launch(sum_tiles, len(sums), dy.reshape(-1), x.reshape(-1), mean, np.empty(0, x.dtype) if y is None else y.reshape(-1),
+           dz.reshape(-1), sums)
+    add_tiles(sums)
+    return dz, *sums[0]
+
+
+@compiled
+def sum_tiles(first, last, dy, x, mean, y, dz, sums):
+    """sums (tiles, 2, C) of dy, x, y, dz (pixels * C,)."""
+    C = len(mean)
+    for tile in range(first, last):
+        for at in range(tile * TILE * C, min(len(x), (tile + 1) * TILE * C), C):
+            gradient = dz[at : at + C]
+            if len(y):
+                mask(dy[at : at + C], y[at : at + C], gradient)
+            sum_pixel(gradient, x[at : at + C], mean, sums[tile, 0], sums[tile, 1])
+
+
+@compiled
+def mask(dy, y, dz):
+    zero = dy.dtype.type(0)
+    for c in range(len(dy)):
+        dz[c] = dy[c] if y[c] > zero else zero
+
+
+@compiled
+def sum_pixel(dz, x, mean, plain, dots):
+    for c in range(len(dz)):
+        plain[c] += dz[c]
+        dots[c] += dz[c] * (x[c] - mean[c])
+
+
+@compiled
+def add_tiles(sums):
+    """sums[0] += sums[1] + sums[2] + ..., in this order."""
+    for tile in range(1, len(sums)):
+        for kind in range(2):
+            for c in range(sums.shape[2]):
+                sums[0, kind, c] += sums[tile, kind, c]
+
+
+def input_gradient_reference(dz: Array, x: Array, mean: Array, factors: Array) -> Array:
+    """dz, x (N, H, W, C), mean (C,), factors (3, C) of one dtype -> f[0] * dz + f[1] * (x - mean) + f[2]."""
+    return factors[0] * dz + factors[1] * (x - mean) + factors[2]
+
+
+@faster_than(input_gradient_reference)
+def input_gradient(dz, x, mean, factors):
+    """Same as input_gradient_reference in one pass."""
+    dx = empty(x.shape, x.dtype)
+    launch(input_gradient_tiles, number_of_tiles(x), dz.reshape(-1), x.reshape(-1), mean, factors, dx.reshape(-1))
+    return dx
+
+
+@compiled
+def input_gradient_tiles(first, last, dz, x, mean, factors, dx):
+    """dz, x, dx (pixels * C,)."""
+    C = len(mean)
+    for at in range(first * TILE * C, min(len(x), last * TILE * C), C):
+        gradient_pixel(dz[at : at + C], x[at : at + C], mean, factors[0], factors[1], factors[2], dx[at : at + C])
+
+
+@compiled
+def gradient_pixel(dz, x, mean, f0, f1, f2, dx):
+    for c in range(len(dz)):
+        dx[c] = f0[c] * dz[c] + f1[c] * (x[c] - mean[c]) + f2[c]

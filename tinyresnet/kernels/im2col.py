@@ -9,7 +9,9 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyresnet.kernels.jit import faster_than, prange
+from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.threads import launch
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -34,10 +36,17 @@ def im2col_reference(x: Array, kernel: int, stride: int, padding: int) -> Array:
 def im2col(x, kernel, stride, padding):
     """Same as im2col_reference, without the padded copy of x."""
     N, H, W, C = x.shape
-    P = (H + 2 * padding - kernel) // stride + 1
-    Q = (W + 2 * padding - kernel) // stride + 1
-    cols = np.zeros((N * P * Q, kernel * kernel * C), dtype=x.dtype)
-    for row in prange(N * P * Q):
+    P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
+    cols = empty((N * P * Q, kernel * kernel * C), x.dtype)
+    launch(im2col_rows, len(cols), x, kernel, stride, padding, P, Q, cols)
+    return cols
+
+
+@compiled
+def im2col_rows(first, last, x, kernel, stride, padding, P, Q, cols):
+    _, H, W, C = x.shape
+    cols[first:last] = 0
+    for row in range(first, last):
         n, p, q = row // (P * Q), row // Q % P, row % Q
         for u in range(kernel):
             i = p * stride + u - padding
@@ -46,7 +55,6 @@ def im2col(x, kernel, stride, padding):
                 if 0 <= i < H and 0 <= j < W:  # else: padding, already zero
                     for c in range(C):
                         cols[row, (u * kernel + v) * C + c] = x[n, i, j, c]
-    return cols
 
 
 def col2im_reference(cols: Array, shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> Array:
@@ -64,12 +72,19 @@ def col2im_reference(cols: Array, shape: tuple[int, ...], kernel: int, stride: i
 @faster_than(col2im_reference)
 def col2im(cols, shape, kernel, stride, padding):
     """Same as col2im_reference to the last bit: each thread owns whole rows of x and adds in the same order (u, v)."""
-    N, H, W, C = shape
-    P = (H + 2 * padding - kernel) // stride + 1
-    Q = (W + 2 * padding - kernel) // stride + 1
-    x = np.zeros((N, H, W, C), dtype=cols.dtype)
-    for row in prange(N * H):
+    N, H, W, _ = shape
+    P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
+    x = empty(shape, cols.dtype)
+    launch(col2im_rows, N * H, cols, kernel, stride, padding, P, Q, x)
+    return x
+
+
+@compiled
+def col2im_rows(first, last, cols, kernel, stride, padding, P, Q, x):
+    _, H, W, C = x.shape
+    for row in range(first, last):
         n, i = row // H, row % H
+        x[n, i] = 0
         for u in range(kernel):
             p, remainder = divmod(i + padding - u, stride)
             if remainder == 0 and 0 <= p < P:
@@ -79,4 +94,3 @@ def col2im(cols, shape, kernel, stride, padding):
                         if 0 <= j < W:
                             for c in range(C):
                                 x[n, i, j, c] += cols[(n * P + p) * Q + q, (u * kernel + v) * C + c]
-    return x

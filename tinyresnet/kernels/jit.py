@@ -1,22 +1,21 @@
-"""How kernels are compiled and launched, and the one switch that turns them off.
+"""How kernels are compiled, and the one switch that turns them off.
 
     TINYRESNET_KERNELS=reference python examples/train_ich.py
 
 runs everything on the plain-NumPy references and never imports Numba: for reading, for debugging, for machines without
 a compiler.
 
-Threads that wait for work by spinning take the cores from those that have some. Numba's and the BLAS's pool did so to
-each other (a small network trained five times slower on two cores), and two programs did so to each other (seventeen
-times). So only Numba's pool is used, its threads soon fall asleep when they wait, and while a kernel runs, the BLAS
-inside it has one thread. That setting is the whole process's, so a lock lets one kernel run at a time.
+A kernel is a loop over tiles, `def kernel(first, last, ...)`, and `threads.launch` shares the tiles out. Numba's own
+parallel loops (prange) need three times as long to compile and cannot be used after a fork.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
-import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -25,59 +24,56 @@ if KERNELS not in ("numba", "reference"):
     raise ValueError(f"TINYRESNET_KERNELS must be 'numba' or 'reference', got {KERNELS!r}")
 
 if KERNELS == "numba":
-    import numba
-    import scipy.linalg.cython_blas  # noqa: F401  np.dot in a kernel calls this BLAS, which must be loaded to be found
-    from numba import njit, prange
-    from threadpoolctl import ThreadpoolController
+    from numba import njit
 
-    BLAS = ThreadpoolController().select(user_api="blas").lib_controllers
-else:
-    prange = range  # type: ignore[misc, assignment]
+    from tinyresnet.kernels.announce import announce_compilation
 
-LAUNCH = threading.Lock()
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}  # GNU's: some microseconds, then sleep
+    announce_compilation()
 
-
-@functools.cache
-def launch_threads() -> None:
-    """Start Numba's threads. OpenMP reads from the environment, once, how they wait; then ours is put back."""
-    before = dict(os.environ)
-    os.environ.update(WAITING | before)
-    numba.get_num_threads()
-    for name in WAITING.keys() - before.keys():
-        del os.environ[name]
+SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()
 
 
 def compiled(function: Callable) -> Callable:
-    """A part of kernels, which is compiled with them; it has no reference, because only they call it."""
-    return function if KERNELS == "reference" else njit(cache=True)(function)
+    """Compile a kernel or a part of one; it runs without holding Python's lock, and divides as NumPy does.
+
+    What was compiled is kept for the next start, until one of the kernels' files changes: Numba would only look at the
+    function's own file, but its code holds that of the functions it calls. Where nothing can be kept, nothing is.
+    """
+    if KERNELS == "reference":
+        return function
+    try:
+        dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
+        dispatcher._cache._cache_file._source_stamp = STAMP  # type: ignore[attr-defined]
+    except RuntimeError:  # no folder to write to
+        dispatcher = njit(nogil=True, error_model="numpy")(function)
+    return dispatcher
 
 
 def faster_than(reference: Callable) -> Callable:
-    """Decorate the Numba version of `reference`; in reference mode, use the reference in its place.
+    """Decorate the fast version of `reference`; in reference mode, use the reference in its place.
 
     Arrays are handed over C-contiguous, so that each kernel is compiled once for each dtype and not for each layout.
+    Raises ValueError unless they hold floating-point numbers of one kind.
     """
 
     def decorate(function: Callable) -> Callable:
         if KERNELS == "reference":
             return reference
-        parallel = njit(parallel=True, cache=True)(function)
 
-        def kernel(*args):
-            contiguous = [np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a for a in args]
-            with LAUNCH:
-                launch_threads()
-                threads = [library.num_threads for library in BLAS]
-                try:
-                    for library in BLAS:
-                        library.set_num_threads(1)
-                    return parallel(*contiguous)
-                finally:
-                    for library, number in zip(BLAS, threads):
-                        library.set_num_threads(number)
+        @functools.wraps(function)
+        def kernel(*args, **options):
+            arrays = [a for a in (*args, *options.values()) if isinstance(a, np.ndarray) and a.dtype != np.uint8]
+            if len(dtypes := {a.dtype for a in arrays}) != 1 or dtypes.pop() not in (np.float32, np.float64):
+                raise ValueError(f"{function.__name__} takes arrays of float32 or of float64, all alike, got "
+                                 f"{', '.join(str(a.dtype) for a in arrays)}")
+            return function(*map(contiguous, args), **{name: contiguous(a) for name, a in options.items()})
 
-        kernel.__name__, kernel.__doc__ = function.__name__, function.__doc__
         return kernel
 
     return decorate
+
+
+def contiguous(a):
+    """An array in C order; whatever else it is, unchanged."""
+    return np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a

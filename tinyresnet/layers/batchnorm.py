@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import gradient_sums, input_gradient, moments, scale_and_shift
+from tinyresnet.kernels import gradient_sums, input_gradient, moments, normalise, relu_backward
 from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
@@ -37,33 +37,49 @@ class BatchNorm2d(Layer):
 
     def forward(self, x: Array) -> Array:
         check_images(x, len(self.weight), self.weight.dtype)
-        if not self.training or self.frozen:
+        return self.apply(x, moments(x) if self.uses_batch else None)
+
+    def backward(self, dy: Array) -> Array:
+        return self.propagate(dy)[0]
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether mean and variance are the batch's own."""
+        return self.training and not self.frozen
+
+    def apply(self, x: Array, batch: tuple[Array, Array] | None, *, skip: Array | None = None,
+              relu: bool = False) -> Array:
+        """Forward, with the batch's moments where they are used; then, in the same pass, "+ skip" and the ReLU."""
+        if batch is None:
             self.save(x.shape)
-            return scale_and_shift(x, self.running_mean, self._scale(self.running_var), self.bias)
+            return normalise(x, self.running_mean, self._scale(self.running_var), self.bias, skip, relu)
         M = x.size // x.shape[3]  # values a channel
         if M == 1:
             raise ValueError(f"batch norm in training needs more than one value a channel, got x of shape {x.shape}")
-        mean, var = (moment.astype(x.dtype) for moment in moments(x))
+        mean, var = (moment.astype(x.dtype) for moment in batch)
         self._update_running(mean, var * (M / (M - 1)))
         self.save(x.shape, x, mean, var)
-        return scale_and_shift(x, mean, self._scale(var), self.bias)
+        return normalise(x, mean, self._scale(var), self.bias, skip, relu)
 
-    def backward(self, dy: Array) -> Array:
+    def propagate(self, dy: Array, y: Array | None = None) -> tuple[Array, Array]:
+        """Backward: dx, and dz, what is propagated: dy, or where y = relu(z) is given, the gradient of z."""
         shape, *batch = self.saved()
         check_gradient(dy, shape, self.weight.dtype)
-        if not batch:  # frozen: mean and variance are constants
-            return dy * self._scale(self.running_var)
+        if not batch:  # mean and variance are constants
+            dz = dy if y is None else relu_backward(dy, y)
+            return dz * self._scale(self.running_var), dz
         x, mean, var = batch  # with x_hat = (x - mean) / std
         M = x.size // x.shape[3]
         std = np.sqrt(var + self.eps, dtype=dy.dtype)
-        dbias, dots = (sums.astype(dy.dtype) for sums in gradient_sums(dy, x, mean))
-        dweight = dots / std  # the sum of dy * x_hat
+        dz, *sums = gradient_sums(dy, x, mean, y)
+        dbias, dots = (total.astype(dy.dtype) for total in sums)
+        dweight = dots / std  # the sum of dz * x_hat
         if not self.frozen:
             self.grads = {"weight": dweight, "bias": dbias}
         # x moves y directly, through the variance and through the mean:
-        # dx = weight / std * (dy - x_hat * dweight / M - dbias / M)
+        # dx = weight / std * (dz - x_hat * dweight / M - dbias / M)
         factors = np.stack([np.ones_like(std), -dweight / (M * std), -dbias / M]) * self._scale(var)  # (3, C)
-        return input_gradient(dy, x, mean, factors)
+        return input_gradient(dz, x, mean, factors), dz
 
     def _scale(self, var: Array) -> Array:
         """What x - mean is multiplied by."""

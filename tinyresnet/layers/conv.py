@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import conv_backward_input, conv_backward_weight, conv_forward, out_size
+from tinyresnet.kernels import conv_backward_input, conv_backward_weight, conv_finish, out_size
 from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
@@ -39,29 +39,38 @@ class Conv2d(Layer):
             self.param_names = ("weight", "bias")
 
     def forward(self, x: Array) -> Array:
-        K, _, C, O = self.weight.shape
-        check_images(x, C, self.weight.dtype)
-        self.output_shape(x.shape)  # raises for an image smaller than the kernel
+        self.check(x)
         # cols = im2col(x, K, stride, padding)  # (N*P*Q, K*K*C): one row an output pixel
         # y = cols @ weight.reshape(-1, O)  # (N*P*Q, O), then (N, P, Q, O)
-        y = conv_forward(x, self.weight, self.stride, self.padding)
-        if "bias" in self.param_names:
-            y += self.bias
+        y = conv_finish(x, self.weight, self.stride, self.padding, self.bias if self.has_bias else None)
         self.save(x)  # not cols: they are K*K times larger, and quick to rebuild
         return y
 
     def backward(self, dy: Array) -> Array:
+        return self.propagate(dy)
+
+    def propagate(self, dy: Array, *, add: Array | None = None) -> Array:
+        """Backward: dx, plus what is to be added to it."""
         (x,) = self.saved()
         K, _, _, O = self.weight.shape
         check_gradient(dy, self.output_shape(x.shape), x.dtype)
         if not self.frozen:
             # dweight = cols.T @ dy, with dy (N*P*Q, O)
             self.grads["weight"] = conv_backward_weight(x, dy, K, self.stride, self.padding)
-            if "bias" in self.param_names:
+            if self.has_bias:
                 self.grads["bias"] = dy.reshape(-1, O).sum(axis=0)
         # dcols = dy @ weight.reshape(-1, O).T  # (N*P*Q, K*K*C)
         # dx = col2im(dcols, x.shape, K, stride, padding)
-        return conv_backward_input(dy, self.weight, x.shape, self.stride, self.padding)
+        return conv_backward_input(dy, self.weight, x.shape, self.stride, self.padding, add)
+
+    @property
+    def has_bias(self) -> bool:
+        return "bias" in self.param_names
+
+    def check(self, x: Array) -> None:
+        """Raise ValueError for an x that forward does not take."""
+        check_images(x, self.weight.shape[2], self.weight.dtype)
+        self.output_shape(x.shape)  # raises for an image smaller than the kernel
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         N, H, W, _ = shape

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import maxpool, maxpool_backward, pool_size
+from tinyresnet.kernels import global_average, global_average_backward, maxpool, maxpool_backward, pool_size
 from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
@@ -57,13 +56,12 @@ class GlobalAvgPool(Layer):
     def forward(self, x: Array) -> Array:
         check_images(x)
         self.save(x.shape, x.dtype)
-        return x.mean(axis=(1, 2))
+        return global_average(x)
 
     def backward(self, dy: Array) -> Array:
         (N, H, W, C), dtype = self.saved()
         check_gradient(dy, (N, C), dtype)
-        share = dy / np.array(H * W, dtype=dtype)  # (N, C): every pixel had the same part in the mean
-        return np.broadcast_to(share[:, None, None, :], (N, H, W, C)).copy()
+        return global_average_backward(dy, (N, H, W, C))  # dy / (H * W) at every pixel
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape[0], shape[3]

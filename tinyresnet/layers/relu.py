@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy import ndarray as Array
 
+from tinyresnet.kernels import relu, relu_backward
 from tinyresnet.layers.base import Layer, check_gradient
 
 
@@ -12,10 +12,11 @@ class ReLU(Layer):
     """y = max(x, 0), elementwise; its derivative is 1 where x > 0, else 0."""
 
     def forward(self, x: Array) -> Array:
-        self.save(x > 0, x.dtype)  # a quarter of the bytes of x
-        return np.maximum(x, 0)
+        y = relu(x)
+        self.save(y)  # positive just where x is; the next layer most likely keeps y as well, so it costs nothing
+        return y
 
     def backward(self, dy: Array) -> Array:
-        positive, dtype = self.saved()
-        check_gradient(dy, positive.shape, dtype)
-        return dy * positive
+        (y,) = self.saved()
+        check_gradient(dy, y.shape, y.dtype)
+        return relu_backward(dy, y)  # dy * (y > 0)

@@ -1,4 +1,5 @@
-"""Max-pooling and its adjoint: the gradient goes to the pixel that won, and to the first of equals."""
+"""Two ways of pooling, with their adjoints: the gradient of a maximum goes to the pixel that won, and to the first of
+equals, that of an average to all."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyresnet.kernels.jit import faster_than, prange
+from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.threads import launch
 
 
 def pool_size(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool = False) -> int:
@@ -38,11 +41,19 @@ def maxpool_reference(x: Array, kernel: int, stride: int, padding: int, P: int, 
 @faster_than(maxpool_reference)
 def maxpool(x, kernel, stride, padding, P, Q):
     """Same as maxpool_reference, in one pass over x."""
-    N, H, W, C = x.shape
-    y = np.empty((N, P, Q, C), dtype=x.dtype)
-    winner = np.zeros((N, P, Q, C), dtype=np.uint8)
-    for row in prange(N * P):
+    N, _, _, C = x.shape
+    y, winner = empty((N, P, Q, C), x.dtype), empty((N, P, Q, C), np.uint8)
+    launch(maxpool_rows, N * P, x, kernel, stride, padding, y, winner)
+    return y, winner
+
+
+@compiled
+def maxpool_rows(first, last, x, kernel, stride, padding, y, winner):
+    _, H, W, C = x.shape
+    _, P, Q, _ = y.shape
+    for row in range(first, last):
         n, p = row // P, row % P
+        winner[n, p] = 0
         for q in range(Q):
             for c in range(C):
                 y[n, p, q, c] = -np.inf
@@ -56,7 +67,6 @@ def maxpool(x, kernel, stride, padding, P, Q):
                             if value > best or (value != value and best == best):  # value != value: NaN
                                 y[n, p, q, c] = value
                                 winner[n, p, q, c] = u * kernel + v
-    return y, winner
 
 
 def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: int, stride: int, padding: int) -> Array:
@@ -74,18 +84,72 @@ def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: i
 @faster_than(maxpool_backward_reference)
 def maxpool_backward(dy, winner, shape, kernel, stride, padding):
     """Same as maxpool_backward_reference to the last bit: each thread owns whole rows of dx, windows in the same order."""
-    N, H, W, C = shape
-    P, Q = dy.shape[1], dy.shape[2]
-    dx = np.zeros((N, H, W, C), dtype=dy.dtype)
-    for row in prange(N * H):
+    dx = empty(shape, dy.dtype)
+    launch(maxpool_backward_rows, shape[0] * shape[1], dy, winner, kernel, stride, padding, dx)
+    return dx
+
+
+@compiled
+def maxpool_backward_rows(first, last, dy, winner, kernel, stride, padding, dx):
+    _, H, W, C = dx.shape
+    _, P, Q, _ = dy.shape
+    for row in range(first, last):
         n, i = row // H, row % H
+        dx[n, i] = 0
         for p in range(max(0, (i + padding - kernel) // stride), min(P, (i + padding) // stride + 1)):
             u = i + padding - p * stride
-            if 0 <= u < kernel:
-                for q in range(Q):
-                    for c in range(C):
-                        place = winner[n, p, q, c]
-                        j = q * stride + place % kernel - padding
-                        if place // kernel == u and 0 <= j < W:
-                            dx[n, i, j, c] += dy[n, p, q, c]
+            for q in range(Q if 0 <= u < kernel else 0):
+                for v in range(kernel):
+                    j = q * stride + v - padding
+                    if 0 <= j < W:
+                        add_won(dy[n, p, q], winner[n, p, q], u * kernel + v, dx[n, i, j])
+
+
+@compiled
+def add_won(dy, winner, place, dx):
+    """dx (C,) += dy where the winner stands at this place of the window."""
+    for c in range(len(dy)):
+        dx[c] += dy[c] if winner[c] == place else dy.dtype.type(0)
+
+
+def global_average_reference(x: Array) -> Array:
+    """x (N, H, W, C) -> y (N, C), the mean over the pixels."""
+    return x.mean(axis=(1, 2))
+
+
+@faster_than(global_average_reference)
+def global_average(x):
+    """Same as global_average_reference."""
+    N, H, W, C = x.shape
+    y = np.empty((N, C), x.dtype)
+    launch(global_average_images, N, x.reshape(N, H * W, C), y)
+    return y
+
+
+@compiled
+def global_average_images(first, last, x, y):
+    """x (N, pixels, C); sums in float64."""
+    _, pixels, C = x.shape
+    sums = np.empty(C)
+    for n in range(first, last):
+        sums[:] = 0
+        for pixel in range(pixels):
+            for c in range(C):
+                sums[c] += x[n, pixel, c]
+        for c in range(C):
+            y[n, c] = sums[c] / pixels
+
+
+def global_average_backward_reference(dy: Array, shape: tuple) -> Array:
+    """dy (N, C) -> dx of this shape (N, H, W, C): every pixel had the same part in the mean."""
+    share = dy / np.array(shape[1] * shape[2], dtype=dy.dtype)
+    return np.broadcast_to(share[:, None, None, :], shape).copy()
+
+
+@faster_than(global_average_backward_reference)
+def global_average_backward(dy, shape):
+    """Same as global_average_backward_reference."""
+    N, H, W, C = shape
+    dx = empty(shape, dy.dtype)
+    dx[:] = (dy / np.array(H * W, dtype=dy.dtype))[:, None, None, :]
     return dx

@@ -1,0 +1,71 @@
+"""Memory for large arrays that is used again.
+
+A fresh large array costs the page faults of its first use, as much time as the arithmetic of a 1x1 convolution. So the
+kernels' results lie in blocks that come back here when the last array or view that uses them is gone, and not before:
+nothing that somebody holds is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+from numpy import ndarray as Array
+
+SMALL = 1 << 16  # bytes; below, malloc is as good
+
+
+class Shelf:
+    """Free blocks by their size. Together with those in use they never hold more than was in use at the same time."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[Array]] = {}
+        self.free, self.used, self.most_used = 0, 0, 0  # bytes
+        self.lock = threading.RLock()  # and no Lock: the collector may call give_back in the middle of take
+
+    def take(self, size: int) -> Array:
+        """A block of so many bytes."""
+        with self.lock:
+            self.used += size
+            self.most_used = max(self.most_used, self.used)
+            if self.blocks.get(size):
+                self.free -= size
+                return self.blocks[size].pop()
+            self.shrink(self.most_used - self.used)
+        return np.empty(size, dtype=np.uint8)
+
+    def give_back(self, block: Array) -> None:
+        with self.lock:
+            self.used -= block.nbytes
+            self.free += block.nbytes
+            self.blocks.setdefault(block.nbytes, []).append(block)
+
+    def shrink(self, limit: int) -> None:
+        """Let go of free blocks, the largest first, until they hold no more than `limit` bytes."""
+        for size in sorted(self.blocks, reverse=True):
+            while self.free > limit and self.blocks[size]:
+                self.blocks[size].pop()
+                self.free -= size
+
+
+SHELF = Shelf()
+
+
+class Loan:
+    """What an array made by `empty` keeps alive: its block, which goes back to the shelf with the last view of it."""
+
+    def __init__(self, size: int):
+        self.block = SHELF.take(size)
+        self.__array_interface__ = self.block.__array_interface__
+
+    def __del__(self, give_back=SHELF.give_back) -> None:  # bound now: when Python ends, names vanish first
+        give_back(self.block)
+
+
+def empty(shape: tuple[int, ...], dtype) -> Array:
+    """Like np.empty, in memory that was used before where there is some."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    return np.asarray(Loan(size)).view(dtype).reshape(shape)

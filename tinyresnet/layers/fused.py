@@ -1,0 +1,116 @@
+"""Convolution, batch norm, addition and ReLU together, with fewer passes over memory than one after the other.
+
+    z = conv(x) with the sums for batch norm,    y = relu(bn(z) + skip) in one pass
+
+Nothing else differs: what backward needs is saved in the same layers, gradients and running statistics are theirs. Only
+the library's own layers are run together, so that a layer of yours in their place is really called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from numpy import ndarray as Array
+
+from tinyresnet.kernels import conv_forward, conv_moments
+from tinyresnet.kernels.jit import KERNELS
+from tinyresnet.layers.base import Layer
+from tinyresnet.layers.batchnorm import BatchNorm2d
+from tinyresnet.layers.conv import Conv2d
+from tinyresnet.layers.relu import ReLU
+
+KINDS: tuple[type[Layer], ...] = (Conv2d, BatchNorm2d, ReLU)
+METHODS = {kind: (kind.forward, kind.backward) for kind in KINDS}
+
+
+def is_ours(layer: Layer) -> bool:
+    """Whether the layer is exactly of one of the three classes, and neither its methods nor the class's were replaced."""
+    kind = type(layer)
+    return METHODS.get(kind) == (kind.forward, kind.backward) and not vars(layer).keys() & {"forward", "backward"}
+
+
+class ConvBatchNorm(NamedTuple):
+    """A convolution and its batch norm, and the ReLU after them, if there is one."""
+
+    conv: Conv2d
+    bn: BatchNorm2d
+    relu: ReLU | None
+
+    def forward(self, x: Array, *, skip: Array | None = None) -> Array:
+        """y = relu(bn(conv(x)) + skip)."""
+        conv, bn, relu = self
+        conv.check(x)
+        if bn.uses_batch:
+            z, *batch = conv_moments(x, conv.weight, conv.stride, conv.padding)
+        else:
+            z, batch = conv_forward(x, conv.weight, conv.stride, conv.padding), None
+        y = bn.apply(z, batch, skip=skip, relu=relu is not None)
+        conv.save(x)
+        if relu is not None:
+            relu.save(y)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return self.propagate(dy)[0]
+
+    def propagate(self, dy: Array, *, add: Array | None = None) -> tuple[Array, Array]:
+        """dx + add, and the gradient of the sum bn(conv(x)) + skip."""
+        conv, bn, relu = self
+        dz, dsum = bn.propagate(dy, relu.saved()[0] if relu is not None else None)
+        return conv.propagate(dz, add=add), dsum
+
+
+class FusedBlock(NamedTuple):
+    """A residual block: steps one after the other, the addition before the last one's ReLU."""
+
+    steps: list[ConvBatchNorm]
+    downsample: Layer
+
+    def forward(self, x: Array) -> Array:
+        y = x
+        for step in self.steps[:-1]:
+            y = step.forward(y)
+        return self.steps[-1].forward(y, skip=self.downsample.forward(x))
+
+    def backward(self, dy: Array) -> Array:
+        first, *between, last = self.steps
+        dx, dsum = last.propagate(dy)  # "+" hands the same gradient to both its inputs
+        for step in reversed(between):
+            dx = step.backward(dx)
+        return first.propagate(dx, add=self.downsample.backward(dsum))[0]  # x was used twice: its gradients add up
+
+
+Step = Layer | ConvBatchNorm
+
+
+def in_steps(layers: Iterable[Layer]) -> list[Step]:
+    """The layers, those that can run together as one step."""
+    steps: list[Step] = []
+    rest = list(layers)
+    while rest:
+        match rest[:3]:
+            case [Conv2d() as conv, BatchNorm2d() as bn, *after] if is_ours(conv) and is_ours(bn) and not conv.has_bias:
+                relu = after[0] if after and isinstance(after[0], ReLU) and is_ours(after[0]) else None
+                steps.append(ConvBatchNorm(conv, bn, relu))
+                del rest[: 2 if relu is None else 3]
+            case _:
+                steps.append(rest.pop(0))
+    return steps
+
+
+def block_of(branch: Iterable[Layer], relu: Layer, downsample: Layer) -> FusedBlock | None:
+    """A residual block in fused form; None if one of its layers is not ours, or runs alone."""
+    steps = [step for step in in_steps((*branch, relu)) if isinstance(step, ConvBatchNorm) and step.relu is not None]
+    complete = sum(map(len, steps)) == len((*branch, relu))
+    return FusedBlock(steps, downsample) if complete else None
+
+
+def grouped(layers: Iterable[Layer]) -> list[Step]:
+    """What a Sequential runs: the steps, or in reference mode each layer alone."""
+    return list(layers) if KERNELS == "reference" else in_steps(layers)
+
+
+def fused_block(branch: Iterable[Layer], relu: Layer, downsample: Layer) -> FusedBlock | None:
+    """What a residual block runs if it can; None in reference mode."""
+    return None if KERNELS == "reference" else block_of(branch, relu, downsample)
