@@ -1,0 +1,117 @@
+"""A residual network for answers alone: batch norm becomes part of the convolution before it.
+
+In eval mode batch norm multiplies and adds constants, and so does a convolution:
+
+    weight / std * (conv(x) - mean) + bias  =  conv'(x) + bias',    conv' with weights * (weight / std)
+
+What is left, bias, addition and ReLU, is done to each tile of y while it is in the cache.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.kernels import conv_finish, out_size
+from tinyresnet.layers import Identity, Layer, Sequential
+from tinyresnet.layers.base import check_images
+from tinyresnet.layers.fused import ConvBatchNorm, FusedBlock, block_of, in_steps
+from tinyresnet.resnet import ResidualBlock, ResNet
+
+
+class FoldedConv2d(Layer):
+    """y = relu(conv(x) + bias + skip), in one pass; the ReLU only where the network had one.
+
+    Shapes: x (N, H, W, C), skip and y (N, P, Q, O).
+    """
+
+    def __init__(self, step: ConvBatchNorm):
+        super().__init__()
+        conv, bn, relu = step
+        scale = bn.weight / np.sqrt(bn.running_var.astype(np.float64) + bn.eps)  # (O,)
+        self.weight = (conv.weight * scale).astype(conv.weight.dtype)
+        self.bias = (bn.bias - bn.running_mean * scale).astype(conv.weight.dtype)
+        self.stride, self.padding, self.relu = conv.stride, conv.padding, relu is not None
+        self.prepared: dict[str, Array] = {}  # the weights as a kernel wants them, since they will not change
+
+    def forward(self, x: Array, *, skip: Array | None = None) -> Array:
+        check_images(x, self.weight.shape[2], self.weight.dtype)
+        self.output_shape(x.shape)  # raises for an image smaller than the kernel
+        return conv_finish(x, self.weight, self.stride, self.padding, self.bias, skip, self.relu, self.prepared)
+
+    def backward(self, dy: Array) -> Array:
+        raise RuntimeError("a folded network gives answers only; train the one that it was made from")
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        N, H, W, _ = shape
+        K, _, _, O = self.weight.shape
+        return N, out_size(H, K, self.stride, self.padding), out_size(W, K, self.stride, self.padding), O
+
+    def __repr__(self) -> str:
+        K, _, C, O = self.weight.shape
+        return f"FoldedConv2d({C}, {O}, kernel_size={K}, stride={self.stride}, padding={self.padding})"
+
+
+class FoldedBlock(Layer):
+    """A residual block whose addition is part of its last convolution."""
+
+    def __init__(self, block: FusedBlock):
+        super().__init__()
+        self.convs = [FoldedConv2d(step) for step in block.steps]
+        self.downsample = folded(block.downsample)
+
+    def forward(self, x: Array) -> Array:
+        y = x
+        for conv in self.convs[:-1]:
+            y = conv.forward(y)
+        return self.convs[-1].forward(y, skip=self.downsample.forward(x))
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for conv in self.convs:
+            shape = conv.output_shape(shape)
+        return shape
+
+    def children(self) -> list[tuple[str, Layer]]:
+        return [*((f"conv{number}", conv) for number, conv in enumerate(self.convs, 1)), *super().children()]
+
+    backward = FoldedConv2d.backward
+
+
+class FoldedResNet(ResNet):
+    """What `fold_batch_norm` makes; stages have the names they had, those that were folded away do nothing."""
+
+    def __init__(self, model: ResNet):
+        Layer.__init__(self)
+        vars(self).update(vars(folded(model)))
+
+    def facts(self) -> dict:
+        raise ValueError("a folded network cannot be saved; save the one that it was made from")
+
+
+def fold_batch_norm(model: ResNet) -> FoldedResNet:
+    """A copy of the network for inference, with the same logits but for rounding, and faster.
+
+    Layers that are not tinyresnet's own, and blocks that hold one, are copied as they are. Later changes of the model
+    do not reach the copy.
+    """
+    return FoldedResNet(model)
+
+
+def folded(layer: Layer) -> Layer:
+    """An eval-mode copy in which each convolution and the batch norm after it are one FoldedConv2d."""
+    if isinstance(layer, ResidualBlock) and (block := block_of(layer.branch, layer.relu, layer.downsample)):
+        return FoldedBlock(block).eval()
+    if not isinstance(layer, Sequential):
+        return copy.deepcopy(layer).eval()
+    result = copy.copy(layer)
+    names = iter([name for name, _ in layer.children()])
+    for step in in_steps(part for _, part in layer.children()):
+        if isinstance(step, ConvBatchNorm):
+            setattr(result, next(names), FoldedConv2d(step))
+            for _ in filter(None, step[1:]):  # batch norm and ReLU
+                setattr(result, next(names), Identity())
+        else:
+            setattr(result, next(names), folded(step))
+    return result.eval()
