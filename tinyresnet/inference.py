@@ -10,6 +10,7 @@ What is left, bias, addition and ReLU, is done to each tile of y while it is in 
 from __future__ import annotations
 
 import copy
+from typing import overload
 
 import numpy as np
 from numpy import ndarray as Array
@@ -80,23 +81,37 @@ class FoldedBlock(Layer):
 
 
 class FoldedResNet(ResNet):
-    """What `fold_batch_norm` makes; stages have the names they had, those that were folded away do nothing."""
+    """What `fold_batch_norm` makes of a ResNet; stages have the names they had, those that were folded away do nothing."""
 
     def __init__(self, model: ResNet):
         Layer.__init__(self)
         vars(self).update(vars(folded(model)))
 
+    def part(self, *, after: str | None = None, to: str | None = None) -> Sequential:
+        """As of every ResNet; raises ValueError where the cut would lie inside a convolution with folded batch norm."""
+        stages = [name for name, _ in self.children()]
+        for name in (after, to):
+            if name in stages[:-1] and isinstance(getattr(self, stages[stages.index(name) + 1]), Identity):
+                raise ValueError(f"{name} and the stage after it are one in a folded network; cut the one it was made from")
+        return super().part(after=after, to=to)
+
     def facts(self) -> dict:
         raise ValueError("a folded network cannot be saved; save the one that it was made from")
 
 
-def fold_batch_norm(model: ResNet) -> FoldedResNet:
-    """A copy of the network for inference, with the same logits but for rounding, and faster.
+@overload
+def fold_batch_norm(model: ResNet) -> FoldedResNet: ...
+@overload
+def fold_batch_norm(model: Layer) -> Layer: ...
+
+
+def fold_batch_norm(model):
+    """A copy of a network, or of a part of one, for inference: the same numbers but for rounding, and faster.
 
     Layers that are not tinyresnet's own, and blocks that hold one, are copied as they are. Later changes of the model
     do not reach the copy.
     """
-    return FoldedResNet(model)
+    return FoldedResNet(model).eval() if isinstance(model, ResNet) else folded(model)
 
 
 def folded(layer: Layer) -> Layer:

@@ -20,6 +20,7 @@ from numpy import ndarray as Array
 from tqdm import tqdm
 
 from tinyresnet.ich.twins import read_twins, twin_loss
+from tinyresnet.inference import fold_batch_norm
 from tinyresnet.layers import BatchNorm2d, Layer, Linear
 from tinyresnet.loss import cross_entropy
 from tinyresnet.optim import Adam, cosine
@@ -102,7 +103,8 @@ class Features(Recipe):
         super().__init__(backbone, settings)
         self.labels = labels
         self.at = [name for name, _ in backbone.children() if name.startswith("layer")][-2:]
-        self.features = in_batches(lambda x: backbone.features(x, self.at), images, "features")  # (n, channels)
+        network = fold_batch_norm(backbone)
+        self.features = in_batches(lambda x: network.features(x, self.at), images, "features")  # (n, channels)
 
     def begin(self, train_rows, rng):
         self.mean = self.features[train_rows].mean(axis=0)
@@ -133,7 +135,7 @@ class Finetune(Recipe):
         stages = check_stage(backbone, unfreeze_from)
         before = stages[stages.index(unfreeze_from) - 1] if unfreeze_from != stages[0] else None
         self.entering = images if before is None else in_batches(
-            backbone.part(to=before).eval().forward, images, f"activations of {before}")
+            fold_batch_norm(backbone.part(to=before)).forward, images, f"activations of {before}")
         self.before = before
         self.published = backbone.part(after=before, to="avgpool").state_dict()
 
