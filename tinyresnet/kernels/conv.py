@@ -107,14 +107,26 @@ def conv_backward_weight(x, dy, kernel, stride, padding):
         return winograd.backward_weight(x, dy, padding)
     N, P, Q, O = dy.shape
     rows = max(1, 2 * TILE // Q)
-    most = 8 if kernel * kernel * x.shape[3] * O <= 1 << 17 else 4  # sums, which must be written and added, too
-    group_rows = max(rows // 2, -(-N * P // most))
-    groups = -(-N * P // group_rows)
+    group_rows, groups = groups_of(N * P, rows // 2, kernel * kernel * x.shape[3] * O)
     columns = O if groups > 1 else max(64, -(-O // 4))
     sums = empty((groups, kernel, kernel, x.shape[3], O), x.dtype)
     launch(weight_tiles, groups * -(-O // columns), x, dy, stride, padding, rows, group_rows, columns, sums)
-    if groups > 1:
-        launch(add_groups, -(-sums[0].size // SPAN), sums.reshape(groups, -1))
+    return add_up(sums)
+
+
+def groups_of(rows: int, least: int, weights: int) -> tuple[int, int]:
+    """Rows in a group, at least so many, and number of groups that have a sum of so many weights each.
+
+    Every sum must be written, read and added: four of large ones, eight of others.
+    """
+    group_rows = max(1, least, -(-rows // (8 if weights <= 1 << 17 else 4)))
+    return group_rows, -(-rows // group_rows)
+
+
+def add_up(sums: Array) -> Array:
+    """The sum over the first axis, in order, in memory of its own."""
+    if len(sums) > 1:
+        launch(add_groups, -(-sums[0].size // SPAN), sums.reshape(len(sums), -1))
     return sums[0].copy()
 
 

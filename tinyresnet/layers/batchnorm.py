@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.kernels import gradient_sums, input_gradient, moments, normalise, relu_backward
 from tinyresnet.layers.base import Layer, check_gradient, check_images
+
+
+class Constants(NamedTuple):
+    """dx = factors[0] * dz + factors[1] * (x - mean) + factors[2], once the sums over the batch are known."""
+
+    x: Array
+    mean: Array
+    factors: Array  # (3, C)
 
 
 class BatchNorm2d(Layer):
@@ -40,7 +50,7 @@ class BatchNorm2d(Layer):
         return self.apply(x, moments(x) if self.uses_batch else None)
 
     def backward(self, dy: Array) -> Array:
-        return self.propagate(dy)[0]
+        return self.input_gradient(*self.parameter_gradients(dy))
 
     @property
     def uses_batch(self) -> bool:
@@ -61,13 +71,15 @@ class BatchNorm2d(Layer):
         self.save(x.shape, x, mean, var)
         return normalise(x, mean, self._scale(var), self.bias, skip, relu)
 
-    def propagate(self, dy: Array, y: Array | None = None) -> tuple[Array, Array]:
-        """Backward: dx, and dz, what is propagated: dy, or where y = relu(z) is given, the gradient of z."""
+    def parameter_gradients(self, dy: Array, y: Array | None = None) -> tuple[Array, Constants | None]:
+        """The first pass of backward; returns dz and what the second pass needs, nothing where mean and var are constants.
+
+        dz is dy; where y = relu(z) of this layer's output z is given, it is the gradient of z.
+        """
         shape, *batch = self.saved()
         check_gradient(dy, shape, self.weight.dtype)
-        if not batch:  # mean and variance are constants
-            dz = dy if y is None else relu_backward(dy, y)
-            return dz * self._scale(self.running_var), dz
+        if not batch:
+            return dy if y is None else relu_backward(dy, y), None
         x, mean, var = batch  # with x_hat = (x - mean) / std
         M = x.size // x.shape[3]
         std = np.sqrt(var + self.eps, dtype=dy.dtype)
@@ -79,7 +91,11 @@ class BatchNorm2d(Layer):
         # x moves y directly, through the variance and through the mean:
         # dx = weight / std * (dz - x_hat * dweight / M - dbias / M)
         factors = np.stack([np.ones_like(std), -dweight / (M * std), -dbias / M]) * self._scale(var)  # (3, C)
-        return input_gradient(dz, x, mean, factors), dz
+        return dz, Constants(x, mean, factors)
+
+    def input_gradient(self, dz: Array, constants: Constants | None) -> Array:
+        """The second pass: dx."""
+        return dz * self._scale(self.running_var) if constants is None else input_gradient(dz, *constants)
 
     def _scale(self, var: Array) -> Array:
         """What x - mean is multiplied by."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import conv_forward, conv_moments
+from tinyresnet.kernels import conv_forward, conv_moments, pointwise_backward
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.layers.base import Layer
 from tinyresnet.layers.batchnorm import BatchNorm2d
@@ -57,8 +57,11 @@ class ConvBatchNorm(NamedTuple):
     def propagate(self, dy: Array, *, add: Array | None = None) -> tuple[Array, Array]:
         """dx + add, and the gradient of the sum bn(conv(x)) + skip."""
         conv, bn, relu = self
-        dz, dsum = bn.propagate(dy, relu.saved()[0] if relu is not None else None)
-        return conv.propagate(dz, add=add), dsum
+        dsum, constants = bn.parameter_gradients(dy, relu.saved()[0] if relu is not None else None)
+        if constants is None or conv.frozen or (conv.weight.shape[0], conv.stride, conv.padding) != (1, 1, 0):
+            return conv.propagate(bn.input_gradient(dsum, constants), add=add), dsum
+        dx, conv.grads["weight"] = pointwise_backward(dsum, *constants, *conv.saved(), conv.weight, add)
+        return dx, dsum
 
 
 class FusedBlock(NamedTuple):

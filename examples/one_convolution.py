@@ -1,0 +1,154 @@
+"""One convolution, eight ways: from the definition's loops to Winograd's method, and what each step gains.
+
+    python examples/one_convolution.py
+
+The layer is one of ResNet-50: 3x3, 16 images of 28x28 pixels with 128 channels, 3.7 GFLOP. Every way is first checked
+against the one before. The loops in Python are given one image of 4x4 pixels. docs/performance.md tells the story.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+from numpy import ndarray as Array
+
+from tinyresnet.kernels import conv, im2col, memory, winograd
+from tinyresnet.kernels.blas import gemm, product
+from tinyresnet.kernels.im2col import im2col_reference
+from tinyresnet.kernels.threads import launch
+from tinyresnet.kernels.windows import gather
+
+REPEATS = 7
+
+
+def loops(x: Array, weight: Array) -> Array:
+    """The definition, one multiplication at a time, in Python"""
+    N, H, W, C = x.shape
+    O = weight.shape[3]
+    y = np.zeros((N, H, W, O), dtype=x.dtype)
+    for n in range(N):
+        for p in range(H):
+            for q in range(W):
+                for u in range(max(0, 1 - p), min(3, H + 1 - p)):
+                    for v in range(max(0, 1 - q), min(3, W + 1 - q)):
+                        for c in range(C):
+                            for o in range(O):
+                                y[n, p, q, o] += x[n, p + u - 1, q + v - 1, c] * weight[u, v, c, o]
+    return y
+
+
+compiled_loops = njit(loops)
+compiled_loops.__doc__ = "The same lines, compiled by Numba"
+
+
+def numpy_im2col(x: Array, weight: Array) -> Array:
+    """im2col: all windows side by side, one matrix product of NumPy's"""
+    cols = im2col_reference(x, 3, 1, 1)  # (N*H*W, 9*C)
+    return (cols @ weight.reshape(-1, weight.shape[3])).reshape(*x.shape[:3], -1)
+
+
+def numba_im2col(x: Array, weight: Array) -> Array:
+    """The windows gathered by a kernel, on all threads"""
+    return (im2col(x, 3, 1, 1) @ weight.reshape(-1, weight.shape[3])).reshape(*x.shape[:3], -1)
+
+
+def tile_by_tile(kernel: Callable, x: Array, weight: Array) -> Array:
+    N, H, W, C = x.shape
+    y = memory.empty((N, H, W, weight.shape[3]), x.dtype)
+    launch(kernel, N * H // 8, x, weight.reshape(-1), y.reshape(-1, weight.shape[3]))
+    return y
+
+
+@njit(nogil=True)
+def whole_tiles(first, last, x, w, y):
+    _, H, W, C = x.shape
+    O = y.shape[1]
+    for tile in range(first, last):
+        cols = gather(x, tile * 8, tile * 8 + 8, H, W, 3, 1, 1)
+        gemm(cols.reshape(-1), 9 * C, False, w, O, y[tile * 8 * W :].reshape(-1), O, 8 * W, O, 9 * C, 0)
+
+
+@njit(nogil=True)
+def tiles_in_pieces(first, last, x, w, y):
+    _, H, W, C = x.shape
+    O = y.shape[1]
+    for tile in range(first, last):
+        cols = gather(x, tile * 8, tile * 8 + 8, H, W, 3, 1, 1)
+        product(cols.reshape(-1), 9 * C, False, w, O, y[tile * 8 * W :].reshape(-1), O, 8 * W, O, 9 * C, 0)
+
+
+def tiles(x: Array, weight: Array) -> Array:
+    """Eight rows of windows at a time, which stay in the cache; a product each, on the thread that gathered them"""
+    return tile_by_tile(whole_tiles, x, weight)
+
+
+def pieces(x: Array, weight: Array) -> Array:
+    """Each product in pieces that OpenBLAS multiplies without packing (AVX-512)"""
+    return tile_by_tile(tiles_in_pieces, x, weight)
+
+
+def fresh_winograd(x: Array, weight: Array) -> Array:
+    """Winograd's F(4x4, 3x3): 36 multiplications instead of 144"""
+    small, memory.SMALL = memory.SMALL, sys.maxsize
+    try:
+        return conv.conv_forward(x, weight, 1, 1)
+    finally:
+        memory.SMALL = small
+
+
+def shelved_winograd(x: Array, weight: Array) -> Array:
+    """The same in memory that was used before; this is what the library does"""
+    return conv.conv_forward(x, weight, 1, 1)
+
+
+WAYS: list[Callable[[Array, Array], Array]] = [
+    compiled_loops, numpy_im2col, numba_im2col, tiles, pieces, fresh_winograd, shelved_winograd]
+
+
+def timed(function: Callable, x: Array, weight: Array) -> float:
+    """Seconds; first, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall asleep."""
+    time.sleep(0.1)
+    start = time.perf_counter()
+    function(x, weight)
+    return time.perf_counter() - start
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a line for each way: milliseconds, GFLOP/s, and how many times as fast as the way before."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((16, 28, 28, 128), dtype=np.float32), 0)
+    weight = rng.standard_normal((3, 3, 128, 128), dtype=np.float32)
+    assert winograd.suits(x, x.shape, 3, 1, 1), "TINYRESNET_WINOGRAD=0 leaves nothing to show"
+    little = x[:1, :4, :4]
+    before = loops(little, weight)
+    rate = flops(little, weight) / timed(loops, little, weight)
+    print(f"{'':8}{rate / 1e9:10.4f} GFLOP/s           {loops.__doc__}")
+    check(compiled_loops(little, weight), before)
+    results = [way(x, weight) for way in WAYS]
+    for one, two in zip(results, results[1:]):
+        check(two, one)
+    rounds = [[timed(way, x, weight) for way in WAYS] for _ in range(REPEATS)]
+    for way, seconds in zip(WAYS, map(statistics.median, zip(*rounds))):
+        faster, rate = flops(x, weight) / seconds / rate, flops(x, weight) / seconds
+        print(f"{seconds * 1e3:8.1f} ms{rate / 1e9:7.1f} GFLOP/s {faster:9.2f} x  {way.__doc__}")
+    return 0
+
+
+def flops(x: Array, weight: Array) -> float:
+    """Multiplications and additions of the definition, the padding counted as if it were there."""
+    return 2.0 * x[..., 0].size * weight.size
+
+
+def check(y: Array, right: Array) -> None:
+    error = np.abs(y - right).max() / np.abs(right).max()
+    if not error < 3e-5:  # Winograd's rounding
+        raise ArithmeticError(f"two ways of the same convolution differ by {error:.1e} of the largest output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
