@@ -8,6 +8,7 @@ nothing that somebody holds is ever overwritten.
 from __future__ import annotations
 
 import math
+import os
 import threading
 
 import numpy as np
@@ -22,7 +23,14 @@ class Shelf:
     def __init__(self) -> None:
         self.blocks: dict[int, list[Array]] = {}
         self.free, self.used, self.most_used = 0, 0, 0  # bytes
-        self.lock = threading.RLock()  # and no Lock: the collector may call give_back in the middle of take
+        self.unlock()
+
+    def unlock(self) -> None:
+        """A lock that nobody holds: at first, and in a forked child, where nobody would open the old one.
+
+        The collector may call give_back in the middle of take, in the same thread: hence an RLock.
+        """
+        self.lock = threading.RLock()
 
     def take(self, size: int) -> Array:
         """A block of so many bytes."""
@@ -50,6 +58,8 @@ class Shelf:
 
 
 SHELF = Shelf()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SHELF.unlock)
 
 
 class Loan:

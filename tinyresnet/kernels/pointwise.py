@@ -11,14 +11,12 @@ from numpy import ndarray as Array
 
 from tinyresnet.kernels.batchnorm import gradient_pixel, input_gradient_reference
 from tinyresnet.kernels.blas import product
-from tinyresnet.kernels.conv import (add_up, conv_backward_input_reference, conv_backward_weight_reference, groups_of,
-                                     turned)
+from tinyresnet.kernels.conv import conv_backward_input_reference, conv_backward_weight_reference
+from tinyresnet.kernels.direct import TILE, add_up, groups_of, turned
 from tinyresnet.kernels.epilogue import finish
 from tinyresnet.kernels.jit import compiled, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
-
-TILE = 224  # pixels
 
 
 def pointwise_backward_reference(dy: Array, z: Array, mean: Array, factors: Array, x: Array, weight: Array,

@@ -44,8 +44,8 @@ def suits(x: Array, shape: tuple, kernel: int, stride: int, padding: int) -> boo
             and N * -(-P // 4) * -(-Q // 4) >= 32)
 
 
-def strips(shape: tuple) -> Array:
-    """Pixels of y (N, P, Q, O) in each strip, four rows high; the last one of an image may be lower."""
+def pixels_of_tiles(shape: tuple) -> Array:
+    """Pixels of y (N, P, Q, O) in each strip of patches, four rows high; the last one of an image may be lower."""
     N, P, Q, _ = shape
     return np.tile(np.minimum(4, P - np.arange(0, P, 4)) * Q, N)
 
@@ -62,16 +62,18 @@ def points_of(numbers: int, dtype) -> Array:
     return empty((36, numbers + PAD), dtype)
 
 
-def forward(x, points, padding, y, bias, skip, relu, mean, squares):
-    """y = x convolved with the weights whose points are given, finished; mean and squares of each strip, if asked for."""
+def forward(x, weight, stride, padding, prepared, y, *epilogue):
+    """y = x convolved with weight, finished. The weights' points are kept in prepared, or taken from there."""
+    if "winograd" not in prepared:
+        prepared["winograd"] = weights(weight)
     N, P, Q, O = y.shape
     C, rows, columns = x.shape[3], -(-P // 4), -(-Q // 4)
     for first, last in batches(N, rows * columns, C, O, x.dtype):
         patches = (last - first) * rows * columns
         inputs, products = points_of(patches * C, x.dtype), points_of(patches * O, x.dtype)
         launch(transform_input, patches // columns, x, first, padding, rows, columns, inputs)
-        launch(multiply, 36, inputs, points, products, patches, C, O)
-        launch(transform_output, patches // columns, products, first, rows, columns, y, bias, skip, relu, mean, squares)
+        launch(multiply, 36, inputs, prepared["winograd"], products, patches, C, O)
+        launch(transform_output, patches // columns, products, first, rows, columns, y, *epilogue)
 
 
 def weights(weight):

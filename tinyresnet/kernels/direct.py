@@ -1,0 +1,160 @@
+"""Convolution a tile of windows at a time.
+
+The windows of some output rows are gathered into a tile that stays in the cache and multiplied; what is asked for is done
+to y while it is there, too; then the tile is forgotten. A row is a (n, p): tiles run on from one image into the next.
+They are cut by shape, and sums are added in a fixed order: any number of threads gives the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.kernels.blas import product
+from tinyresnet.kernels.epilogue import finish, tile_moments
+from tinyresnet.kernels.jit import compiled
+from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.threads import launch
+from tinyresnet.kernels.windows import gather, scatter
+
+TILE = 224  # windows in a tile: some whole rows of each of ResNet's images; 200 to 800 were equally fast
+COLUMNS = 512  # output channels in a tile, so that y stays in the second-level cache
+SPAN = 4096  # numbers that are added together
+BLOCK = 32  # rows of weights that are transposed together
+
+
+def rows_in_tile(shape: tuple) -> int:
+    """Of y (N, P, Q, O); a number of tiles that divides well among threads."""
+    N, P, Q, _ = shape
+    number = -(-N * P * Q // TILE)
+    return -(-N * P // (number if number < 4 else -(-number // 4) * 4))
+
+
+def pixels_of_tiles(shape: tuple) -> Array:
+    """Pixels of y (N, P, Q, O) in each tile."""
+    N, P, Q, _ = shape
+    rows = rows_in_tile(shape)
+    return np.minimum(rows, N * P - np.arange(0, N * P, rows)) * Q
+
+
+def forward(x, weight, stride, padding, prepared, y, *epilogue):
+    """y = x convolved with weight, finished. Few tiles are cut into narrower columns: pieces of work for all threads."""
+    O, number = y.shape[3], len(pixels_of_tiles(y.shape))
+    columns = min(COLUMNS, O if number >= 4 else max(64, -(-O * number // 8)))
+    launch(forward_tiles, number * -(-O // columns), x, weight, stride, padding, rows_in_tile(y.shape), columns, y,
+           *epilogue)
+
+
+def scatter_input(dy, weight, stride, padding, dx):
+    """dx += what each window's gradient is for its pixels."""
+    N, P, Q, O = dy.shape
+    K = weight.shape[0]
+    rows, images = max(1, TILE // Q), max(1, min(TILE // (P * Q), (N + 3) // 4))
+    launch(scatter_tiles, -(-N // images), dy, turned(weight, 1).reshape(O, K, K, -1), stride, padding, rows, images, dx)
+
+
+def backward_weight(x, dy, kernel, stride, padding):
+    """dweight (K, K, C, O)."""
+    N, P, Q, O = dy.shape
+    rows = max(1, 2 * TILE // Q)
+    group_rows, groups = groups_of(N * P, rows // 2, kernel * kernel * x.shape[3] * O)
+    columns = O if groups > 1 else max(64, -(-O // 4))
+    sums = empty((groups, kernel, kernel, x.shape[3], O), x.dtype)
+    launch(weight_tiles, groups * -(-O // columns), x, dy, stride, padding, rows, group_rows, columns, sums)
+    return add_up(sums)
+
+
+def groups_of(rows: int, least: int, weights: int) -> tuple[int, int]:
+    """Rows in a group, at least so many, and number of groups that have a sum of so many weights each.
+
+    Every sum must be written, read and added: four of large ones, eight of others.
+    """
+    group_rows = max(1, least, -(-rows // (8 if weights <= 1 << 17 else 4)))
+    return group_rows, -(-rows // group_rows)
+
+
+def add_up(sums: Array) -> Array:
+    """The sum over the first axis, in order, in memory of its own."""
+    if len(sums) > 1:
+        launch(add_groups, -(-sums[0].size // SPAN), sums.reshape(len(sums), -1))
+    return sums[0].copy()
+
+
+def turned(weight: Array, K: int) -> Array:
+    """weight (K, K, C, O) -> (K, K, O, C), with u and v reversed: the weights that take dy back to dx."""
+    C, O = weight.size // (K * K * weight.shape[-1]), weight.shape[-1]
+    result = empty((K, K, O, C), weight.dtype)
+    launch(turn_tiles, K * K * -(-C // BLOCK), weight.reshape(K * K, C, O), result.reshape(K * K, O, C))
+    return result
+
+
+@compiled
+def forward_tiles(first, last, x, weight, stride, padding, rows, columns, y, bias, skip, relu, mean, squares):
+    """y = x convolved with weight, finished; mean and squares of each tile, unless they have no elements."""
+    N, P, Q, O = y.shape
+    K, depth, chunks = weight.shape[0], weight.size // O, (O + columns - 1) // columns
+    w, values, pixels = weight.reshape(-1), y.reshape(-1), y.reshape(-1, O)
+    for task in range(first, last):
+        tile, o0 = task // chunks, task % chunks * columns
+        o1, start, end = min(O, o0 + columns), tile * rows, min(N * P, (tile + 1) * rows)
+        cols = gather(x, start, end, P, Q, K, stride, padding)  # (pixels, K*K*C)
+        product(cols.reshape(-1), depth, False, w[o0:], O, values[start * Q * O + o0 :], O,
+                (end - start) * Q, o1 - o0, depth, 0)
+        if len(bias) or len(skip) or relu:
+            finish(pixels, start * Q, end * Q, o0, o1, bias, skip, relu)
+        if len(mean):
+            tile_moments(pixels, start * Q, end * Q, o0, o1, mean[tile], squares[tile])
+
+
+@compiled
+def weight_tiles(first, last, x, dy, stride, padding, rows, group_rows, columns, sums):
+    """sums (groups, K, K, C, O) = the products of each group's tiles."""
+    N, P, Q, O = dy.shape
+    K, depth, chunks = sums.shape[1], sums[0].size // O, (O + columns - 1) // columns
+    for task in range(first, last):
+        group, o0 = task // chunks, task % chunks * columns
+        o1, group_end = min(O, o0 + columns), min(N * P, (group + 1) * group_rows)
+        for start in range(group * group_rows, group_end, rows):
+            end = min(group_end, start + rows)
+            cols = gather(x, start, end, P, Q, K, stride, padding)  # (pixels, K*K*C)
+            product(cols.reshape(-1), depth, True, dy.reshape(-1)[start * Q * O + o0 :], O,
+                    sums[group].reshape(-1)[o0:], O, depth, o1 - o0, (end - start) * Q, start > group * group_rows)
+
+
+@compiled
+def add_groups(first, last, sums):
+    """sums[0] += sums[1] + sums[2] + ..., in this order, for blocks of the numbers of sums (groups, numbers)."""
+    for block in range(first, last):
+        total = sums[0, block * SPAN : (block + 1) * SPAN]
+        for group in range(1, len(sums)):
+            part = sums[group, block * SPAN : (block + 1) * SPAN]
+            for i in range(len(total)):
+                total[i] += part[i]
+
+
+@compiled
+def turn_tiles(first, last, weight, result):
+    """result (n, O, C) = weight (n, C, O), each matrix transposed and their order reversed."""
+    n, C, O = weight.shape
+    blocks = (C + BLOCK - 1) // BLOCK
+    for tile in range(first, last):
+        source, target = weight[tile // blocks], result[n - 1 - tile // blocks]
+        c0 = tile % blocks * BLOCK
+        for o in range(O):
+            row = target[o, c0 : c0 + BLOCK]
+            for c in range(len(row)):
+                row[c] = source[c0 + c, o]
+
+
+@compiled
+def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, dx):
+    """dx += the gradient of every window, by weight (O, K, K, C); a tile is some whole images, because windows overlap."""
+    N, P, Q, O = dy.shape
+    K, depth, w = weight.shape[1], weight.size // O, weight.reshape(-1)
+    dcols = np.empty((rows * Q, depth), dtype=dy.dtype)
+    end_row = min(N, last * images) * P
+    for start in range(first * images * P, end_row, rows):
+        end = min(end_row, start + rows)
+        product(dy.reshape(-1)[start * Q * O :], O, False, w, depth, dcols.reshape(-1), depth,
+                (end - start) * Q, depth, O, 0)
+        scatter(dcols, dx, start, end, P, Q, K, stride, padding)
