@@ -50,34 +50,26 @@ def normalise_reference(x: Array, mean: Array, scale: Array, shift: Array, skip:
 @faster_than(normalise_reference)
 def normalise(x, mean, scale, shift, skip=None, relu=False):
     """Same as normalise_reference in one pass."""
-    y = empty(x.shape, x.dtype)
-    skip = np.empty(0, x.dtype) if skip is None else skip.reshape(-1)
-    launch(normalise_tiles, number_of_tiles(x), x.reshape(-1), mean, scale, shift, skip, relu, y.reshape(-1))
+    C, y = x.shape[3], empty(x.shape, x.dtype)
+    skip = np.empty((0, C), x.dtype) if skip is None else skip.reshape(-1, C)
+    launch(normalise_tiles, number_of_tiles(x), x.reshape(-1, C), mean, scale, shift, skip, relu, y.reshape(-1, C))
     return y
 
 
 @compiled
 def normalise_tiles(first, last, x, mean, scale, shift, skip, relu, y):
-    """x, skip, y (pixels * C,)."""
-    C = len(mean)
-    for at in range(first * TILE * C, min(len(x), last * TILE * C), C):
-        normalise_pixel(x[at : at + C], mean, scale, shift, skip[at : at + C], relu, y[at : at + C])
-
-
-@compiled
-def normalise_pixel(x, mean, scale, shift, skip, relu, y):
+    """x, skip, y (pixels, C). One loop for each case, because a question inside keeps Numba from using SIMD."""
     zero = x.dtype.type(0)
-    if len(skip) == 0 and not relu:
-        for c in range(len(x)):
-            y[c] = (x[c] - mean[c]) * scale[c] + shift[c]
-    elif len(skip) == 0:
-        for c in range(len(x)):
-            z = (x[c] - mean[c]) * scale[c] + shift[c]
-            y[c] = zero if z < zero else z  # NaN stays
-    else:
-        for c in range(len(x)):
-            z = (x[c] - mean[c]) * scale[c] + shift[c] + skip[c]
-            y[c] = zero if relu and z < zero else z
+    for pixel in range(first * TILE, min(len(x), last * TILE)):
+        if len(skip):
+            for c in range(len(mean)):
+                y[pixel, c] = (x[pixel, c] - mean[c]) * scale[c] + shift[c] + skip[pixel, c]
+        else:
+            for c in range(len(mean)):
+                y[pixel, c] = (x[pixel, c] - mean[c]) * scale[c] + shift[c]
+        if relu:
+            for c in range(len(mean)):
+                y[pixel, c] = zero if y[pixel, c] < zero else y[pixel, c]  # NaN stays
 
 
 def gradient_sums_reference(dy: Array, x: Array, mean: Array, y: Array | None = None) -> tuple[Array, Array, Array]:
@@ -95,36 +87,24 @@ def gradient_sums(dy, x, mean, y=None):
     C = x.shape[3]
     dz = dy if y is None else empty(dy.shape, dy.dtype)
     sums = np.zeros((number_of_tiles(x), 2, C))
-    launch(sum_tiles, len(sums), dy.reshape(-1), x.reshape(-1), mean, np.empty(0, x.dtype) if y is None else y.reshape(-1),
-           dz.reshape(-1), sums)
+    launch(sum_tiles, len(sums), *(a.reshape(-1, C) for a in (dy, x, dz if y is None else y, dz)), y is not None, mean, sums)
     add_tiles(sums)
     return dz, *sums[0]
 
 
 @compiled
-def sum_tiles(first, last, dy, x, mean, y, dz, sums):
-    """sums (tiles, 2, C) of dy, x, y, dz (pixels * C,)."""
-    C = len(mean)
-    for tile in range(first, last):
-        for at in range(tile * TILE * C, min(len(x), (tile + 1) * TILE * C), C):
-            gradient = dz[at : at + C]
-            if len(y):
-                mask(dy[at : at + C], y[at : at + C], gradient)
-            sum_pixel(gradient, x[at : at + C], mean, sums[tile, 0], sums[tile, 1])
-
-
-@compiled
-def mask(dy, y, dz):
+def sum_tiles(first, last, dy, x, y, dz, relu, mean, sums):
+    """sums (tiles, 2, C) of dy, x, y, dz (pixels, C); three loops, because Numba uses SIMD where few arrays meet."""
     zero = dy.dtype.type(0)
-    for c in range(len(dy)):
-        dz[c] = dy[c] if y[c] > zero else zero
-
-
-@compiled
-def sum_pixel(dz, x, mean, plain, dots):
-    for c in range(len(dz)):
-        plain[c] += dz[c]
-        dots[c] += dz[c] * (x[c] - mean[c])
+    for tile in range(first, last):
+        for pixel in range(tile * TILE, min(len(x), (tile + 1) * TILE)):
+            if relu:
+                for c in range(len(mean)):
+                    dz[pixel, c] = dy[pixel, c] if y[pixel, c] > zero else zero
+            for c in range(len(mean)):
+                sums[tile, 0, c] += dz[pixel, c]
+            for c in range(len(mean)):
+                sums[tile, 1, c] += dz[pixel, c] * (x[pixel, c] - mean[c])
 
 
 @compiled
@@ -144,20 +124,20 @@ def input_gradient_reference(dz: Array, x: Array, mean: Array, factors: Array) -
 @faster_than(input_gradient_reference)
 def input_gradient(dz, x, mean, factors):
     """Same as input_gradient_reference in one pass."""
-    dx = empty(x.shape, x.dtype)
-    launch(input_gradient_tiles, number_of_tiles(x), dz.reshape(-1), x.reshape(-1), mean, factors, dx.reshape(-1))
+    C, dx = x.shape[3], empty(x.shape, x.dtype)
+    launch(input_gradient_tiles, number_of_tiles(x), *(a.reshape(-1, C) for a in (dz, x)), mean, factors, dx.reshape(-1, C))
     return dx
 
 
 @compiled
 def input_gradient_tiles(first, last, dz, x, mean, factors, dx):
-    """dz, x, dx (pixels * C,)."""
-    C = len(mean)
-    for at in range(first * TILE * C, min(len(x), last * TILE * C), C):
-        gradient_pixel(dz[at : at + C], x[at : at + C], mean, factors[0], factors[1], factors[2], dx[at : at + C])
+    """dz, x, dx (pixels, C)."""
+    for pixel in range(first * TILE, min(len(x), last * TILE)):
+        input_gradient_pixel(pixel, dz, x, mean, factors, pixel, dx)
 
 
 @compiled
-def gradient_pixel(dz, x, mean, f0, f1, f2, dx):
-    for c in range(len(dz)):
-        dx[c] = f0[c] * dz[c] + f1[c] * (x[c] - mean[c]) + f2[c]
+def input_gradient_pixel(pixel, dz, x, mean, factors, target, dx):
+    """dx[target] (C,) from one pixel of dz and x (pixels, C)."""
+    for c in range(len(mean)):
+        dx[target, c] = factors[0, c] * dz[pixel, c] + factors[1, c] * (x[pixel, c] - mean[c]) + factors[2, c]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.batchnorm import gradient_pixel, input_gradient_reference
+from tinyresnet.kernels.batchnorm import input_gradient_pixel, input_gradient_reference
 from tinyresnet.kernels.blas import product
 from tinyresnet.kernels.conv import conv_backward_input_reference, conv_backward_weight_reference
 from tinyresnet.kernels.direct import TILE, add_up, groups_of, turned
@@ -39,7 +39,7 @@ def pointwise_backward(dy, z, mean, factors, x, weight, skip=None):
     rows, groups = groups_of(pixels, TILE, weight.size)
     sums = empty((groups, 1, 1, C, O), x.dtype)
     skip = np.empty((0, C), x.dtype) if skip is None else skip.reshape(-1, C)
-    launch(pointwise_groups, groups, dy.reshape(-1), z.reshape(-1), mean, factors, x.reshape(-1),
+    launch(pointwise_groups, groups, dy.reshape(-1, O), z.reshape(-1, O), mean, factors, x.reshape(-1),
            turned(weight, 1).reshape(-1), skip, rows, sums.reshape(groups, -1), dx.reshape(-1, C))
     return dx, add_up(sums)
 
@@ -49,16 +49,14 @@ def pointwise_groups(first, last, dy, z, mean, factors, x, weight, skip, rows, s
     """dx (pixels, C), and sums (groups, C * O) over the pixels of each group, so many rows; weight (O * C) transposed."""
     pixels, C = dx.shape
     O = len(mean)
-    dz = np.empty(TILE * O, dtype=dy.dtype)
+    dz = np.empty((TILE, O), dtype=dy.dtype)
     nothing = np.empty(0, dtype=dy.dtype)
     for group in range(first, last):
         for start in range(group * rows, min(pixels, (group + 1) * rows), TILE):
             count = min(TILE, (group + 1) * rows - start, pixels - start)
-            for at in range(0, count * O, O):
-                here = start * O + at
-                gradient_pixel(dy[here : here + O], z[here : here + O], mean, factors[0], factors[1], factors[2],
-                               dz[at : at + O])
-            product(x[start * C :], C, True, dz, O, sums[group], O, C, O, count, start > group * rows)
-            product(dz, O, False, weight, C, dx.reshape(-1)[start * C :], C, count, C, O, 0)
+            for pixel in range(count):
+                input_gradient_pixel(start + pixel, dy, z, mean, factors, pixel, dz)
+            product(x[start * C :], C, True, dz.reshape(-1), O, sums[group], O, C, O, count, start > group * rows)
+            product(dz.reshape(-1), O, False, weight, C, dx.reshape(-1)[start * C :], C, count, C, O, 0)
             if len(skip):
                 finish(dx, start, start + count, 0, C, nothing, skip, False)
