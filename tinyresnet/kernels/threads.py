@@ -14,6 +14,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from tinyresnet.kernels.jit import KERNELS
 
@@ -46,61 +47,77 @@ def launch(kernel: Callable, tiles: int, *args) -> None:
 
 
 def share_out(kernel: Callable, tiles: int, args: tuple) -> None:
-    helpers = start_workers()
-    step = -(-tiles // (PIECES * (len(helpers) + 1)))
+    """Take one piece after the other, together with the helpers; return when nobody works on one any more."""
+    offers, number = start_helpers()
+    step = -(-tiles // (PIECES * (number + 1)))
     pieces = iter(range(0, tiles, step))
 
     def work() -> None:
         for first in pieces:
             kernel(first, min(tiles, first + step), *args)
 
-    for helper in helpers:
-        helper.begin(work)
+    offered = [Offer(work) for _ in range(number)]
     try:
+        for offer in offered:
+            offers.put(offer)
         work()
     finally:
-        errors = [helper.wait() for helper in helpers]
-    for error in filter(None, errors):
-        raise error
+        settle(offered)
+    for offer in offered:
+        if offer.error is not None:
+            raise offer.error
 
 
-class Worker(threading.Thread):
-    """A thread that sleeps until it is given work."""
+class Offer:
+    """Work that a helper may join, if the one who offers it has not finished it alone by then."""
 
-    def __init__(self) -> None:
-        super().__init__(name="tinyresnet", daemon=True)
-        self.given, self.done = threading.Lock(), threading.Lock()  # locked: nothing given, nothing done
-        self.given.acquire()
-        self.done.acquire()
-        self.work: Callable[[], None] = lambda: None
-        self.error: BaseException | None = None
-        self.start()
-
-    def begin(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None]):
         self.work = work
-        self.given.release()
+        self.taken_by: dict[str, str] = {}
+        self.done = threading.Event()
+        self.error: BaseException | None = None
 
-    def wait(self) -> BaseException | None:
-        """Until the work is done; returns the error it ended with."""
-        self.done.acquire()
-        return self.error
+    def is_for(self, who: str) -> bool:
+        """Whether this one asked first; asking again gives the same answer."""
+        return self.taken_by.setdefault("first", who) == who
 
-    def run(self) -> None:
-        while True:
-            self.given.acquire()
+
+def settle(offered: list[Offer]) -> None:
+    """Withdraw what no helper has taken, and wait for those who have: they write to our arrays. Ctrl-C waits, too."""
+    interrupt = None
+    while True:
+        try:
+            for offer in offered:
+                if not offer.is_for("caller"):
+                    offer.done.wait()
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def help_out(offers: SimpleQueue[Offer]) -> None:
+    """What a helper does all its life: sleep until there is an offer, and join."""
+    while True:
+        offer = offers.get()
+        if offer.is_for("helper"):
             try:
-                self.error = None
-                self.work()
-            except BaseException as error:  # it is raised again where the kernel was launched
-                self.error = error
-            self.work = lambda: None  # lets go of the arrays
-            self.done.release()
+                offer.work()
+            except BaseException as error:  # raised again where the kernel was launched
+                offer.error = error
+            offer.done.set()
+        del offer  # and the arrays with it
 
 
 @functools.cache
-def start_workers() -> list[Worker]:
-    """All threads but the caller's own."""
-    return [Worker() for _ in range(number_of_threads() - 1)]
+def start_helpers() -> tuple[SimpleQueue[Offer], int]:
+    """A thread for every core but the caller's; returns where they look for work, and how many they are."""
+    offers: SimpleQueue[Offer] = SimpleQueue()
+    number = number_of_threads() - 1
+    for _ in range(number):
+        threading.Thread(target=help_out, args=(offers,), name="tinyresnet", daemon=True).start()
+    return offers, number
 
 
 def number_of_threads() -> int:
@@ -116,7 +133,7 @@ def after_fork() -> None:
     """A forked child has none of its parent's threads, and nobody who would unlock what they had locked."""
     global LAUNCH
     LAUNCH = threading.Lock()
-    start_workers.cache_clear()
+    start_helpers.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
