@@ -9,6 +9,7 @@ from tinyresnet.kernels.conv import (conv_backward_input, conv_backward_input_re
                                      conv_backward_weight_reference, conv_finish, conv_finish_reference, conv_forward,
                                      conv_forward_reference, conv_moments, conv_moments_reference)
 from tinyresnet.kernels.im2col import col2im, col2im_reference, im2col, im2col_reference, out_size
+from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.pooling import maxpool, maxpool_backward, maxpool_backward_reference, maxpool_reference, pool_size
 from tinyresnet.kernels.relu import relu
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, MaxPool2d, ReLU
@@ -18,6 +19,7 @@ from tinyresnet.resnet import small_resnet
 GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3)]
 SIZES = [(7, 8), (8, 9), (10, 5)]  # odd and even, never square
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (2, 2, 0, False), (2, 3, 1, True), (3, 1, 1, False)]
+numba_only = pytest.mark.skipif(KERNELS == "reference", reason="NumPy computes with any numbers")
 
 PRODUCTS = {"y": (conv_forward, conv_forward_reference), "dweight": (conv_backward_weight, conv_backward_weight_reference),
             "dx": (conv_backward_input, conv_backward_input_reference)}
@@ -244,6 +246,7 @@ def test_the_three_products_take_arrays_of_any_layout(product, layout):
     np.testing.assert_array_equal(PRODUCTS[product][0](*moved), PRODUCTS[product][0](*given))
 
 
+@numba_only
 @pytest.mark.parametrize("dtypes", [("int64", "int64"), ("float16", "float16"), ("float32", "float64"),
                                     (">f4", ">f4")], ids=str)
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -257,6 +260,7 @@ def test_the_three_products_refuse_other_dtypes_by_name(product, dtypes):
 IMAGE_LAYERS = [Conv2d(3, 3, 3), BatchNorm2d(3), MaxPool2d(2, 2), GlobalAvgPool(), small_resnet()]
 
 
+@numba_only
 @pytest.mark.parametrize("dtype", ["int64", "float16", "bool"])
 @pytest.mark.parametrize("layer", [*IMAGE_LAYERS, ReLU()], ids=repr)
 def test_a_layer_refuses_numbers_that_are_no_float32_by_their_dtype(layer, dtype):
