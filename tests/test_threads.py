@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,9 +17,8 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from tinyresnet import Adam, ResNet, cross_entropy
 from tinyresnet.kernels import conv_forward, threads
+from tinyresnet.kernels.conv import conv_forward_reference
 from tinyresnet.resnet import Bottleneck
-
-pytestmark = numba_only
 
 FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -43,9 +43,8 @@ def here():
 
 @pytest.mark.parametrize("number", ["1", "2", "3", "5"])
 def test_any_number_of_threads_gives_the_same_bits(number, here):
-    run = subprocess.run([sys.executable, "-c", "import test_threads\nprint(test_threads.fingerprint())"],
-                         env={**os.environ, "TINYRESNET_NUM_THREADS": number}, cwd=Path(__file__).parent,
-                         capture_output=True, text=True, check=True)
+    run = start("import test_threads\nprint(test_threads.fingerprint())", Path(__file__).parent,
+                TINYRESNET_NUM_THREADS=number, PYTHONPATH=str(PACKAGE.parent))
     assert run.stdout.strip() == here
 
 
@@ -61,9 +60,8 @@ def test_a_number_of_threads_that_is_none_is_refused(text, monkeypatch):
 
 
 def test_a_wrong_number_of_threads_is_refused_when_a_kernel_is_called():
-    program = "import numpy as np, tinyresnet.kernels\ntinyresnet.kernels.relu(np.ones(200_000))"
-    run = subprocess.run([sys.executable, "-c", program], env={**os.environ, "TINYRESNET_NUM_THREADS": "none"},
-                         capture_output=True, text=True)
+    run = start("import numpy as np, tinyresnet.kernels\ntinyresnet.kernels.relu(np.ones(200_000))", PACKAGE.parent,
+                TINYRESNET_NUM_THREADS="none")
     assert run.stderr.endswith("ValueError: TINYRESNET_NUM_THREADS must be a positive number, got 'none'\n")
 
 
@@ -223,3 +221,65 @@ def test_a_child_that_is_forked_while_a_kernel_runs_computes_the_same_bits(here)
 def test_the_parent_computes_the_same_bits_after_a_fork(here):
     told_by_a_child()
     assert fingerprint() == here
+
+
+PACKAGE = Path(threads.__file__).parents[1]
+RELU = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.relu(np.float32([-1, 2])))"
+MOMENTS = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.moments(np.full((1, 1, 2, 1), 5.0))[0])"
+
+
+def start(program, folder, **environment):
+    """Run a program that finds the package in this folder."""
+    return subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(folder), **environment},
+                          cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder with a copy of the package, without what Python and Numba have kept of it."""
+    shutil.copytree(PACKAGE, tmp_path / "tinyresnet", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@numba_only
+def test_the_first_start_says_once_that_it_compiles_and_the_second_nothing(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = [start(RELU + "\n" + MOMENTS, PACKAGE.parent, **cache).stderr for _ in range(2)]
+    assert said == ["tinyresnet: compiling kernels for this machine; later starts find them ready\n", ""]
+
+
+@numba_only
+@pytest.mark.parametrize("folder", ["file/cache", ""], ids=["NUMBA_CACHE_DIR below a file", "no NUMBA_CACHE_DIR"])
+def test_kernels_run_where_nothing_can_be_kept(folder, copied):
+    """A file is in the way of every folder that Numba would make; root may write anywhere else."""
+    for file in (copied / "file", copied / "tinyresnet" / "kernels" / "__pycache__"):
+        file.touch()
+    nowhere = {name: str(copied / "file" / "home") for name in ("HOME", "XDG_CACHE_HOME")}
+    run = start(RELU, copied, NUMBA_CACHE_DIR=folder and str(copied / folder), PYTHONDONTWRITEBYTECODE="1", **nowhere)
+    assert run.stdout == "[0. 2.]\n", run.stderr
+
+
+@numba_only
+def test_a_change_of_a_helper_in_another_file_is_noticed_although_kernels_are_kept(copied):
+    cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
+    before = start(MOMENTS, copied, **cache).stdout
+    helper = copied / "tinyresnet" / "kernels" / "epilogue.py"
+    helper.write_text(helper.read_text().replace("mean[o] /= count", "mean[o] /= -count"))
+    assert [before, start(MOMENTS, copied, **cache).stdout] == ["[5.]\n", "[-5.]\n"]
+
+
+def test_reference_mode_runs_a_network_without_importing_numba():
+    program = ("import sys, numpy as np, tinyresnet\n"
+               "model = tinyresnet.small_resnet(width=4)\n"
+               "model.backward(np.ones_like(model.forward(np.ones((2, 33, 40, 3), np.float32))))\n"
+               "print('numba' in sys.modules)")
+    assert start(program, PACKAGE.parent, TINYRESNET_KERNELS="reference").stdout == "False\n"
+
+
+def test_an_unknown_kernel_mode_is_refused_by_name():
+    run = start("import tinyresnet", PACKAGE.parent, TINYRESNET_KERNELS="fast")
+    assert "TINYRESNET_KERNELS must be 'numba' or 'reference', got 'fast'" in run.stderr
+
+
+def test_the_kernels_are_not_the_references_unless_asked():
+    assert (conv_forward is conv_forward_reference) == (os.environ.get("TINYRESNET_KERNELS") == "reference")
