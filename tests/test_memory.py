@@ -67,6 +67,13 @@ def test_nothing_that_is_held_over_many_steps_is_overwritten():
         np.testing.assert_array_equal(a, copy)
 
 
+def test_reused_memory_gives_the_same_bits_as_fresh_memory(monkeypatch):
+    reused = train(4)
+    monkeypatch.setattr(memory, "SMALL", 1 << 40)  # everything is left to malloc
+    for a, b in zip(sum(reused, []), sum(train(4), []), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("part", [lambda a: a, lambda a: a[100:200], lambda a: a.reshape(4, -1)[1:, ::3].T,
                                   lambda a: a.view(np.float64), lambda a: memoryview(a), lambda a: np.asarray(a)[None]])
 def test_a_block_stays_while_a_part_of_it_is_held(part, shelf):
