@@ -59,6 +59,7 @@ def test_a_number_of_threads_that_is_none_is_refused(text, monkeypatch):
         threads.number_of_threads()
 
 
+@numba_only
 def test_a_wrong_number_of_threads_is_refused_when_a_kernel_is_called():
     run = start("import numpy as np, tinyresnet.kernels\ntinyresnet.kernels.relu(np.ones(200_000))", PACKAGE.parent,
                 TINYRESNET_NUM_THREADS="none")
@@ -90,6 +91,7 @@ def test_a_kernel_leaves_the_blas_as_many_threads_as_it_had(number):
         assert blas_threads() == before and set(before) <= {1, number}
 
 
+@numba_only
 def test_the_blas_has_one_thread_while_a_kernel_runs():
     seen = []
     with threadpool_limits(2, "blas"):
