@@ -1,23 +1,53 @@
 """Numba kernels against their NumPy references, and im2col against the definition."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from tinyresnet.kernels.batchnorm import (gradient_sums, gradient_sums_reference, input_gradient, input_gradient_reference,
                                           moments, moments_reference, normalise, normalise_reference)
 from tinyresnet.kernels.conv import (conv_backward_input, conv_backward_input_reference, conv_backward_weight,
-                                     conv_backward_weight_reference, conv_forward, conv_forward_reference)
+                                     conv_backward_weight_reference, conv_finish, conv_finish_reference, conv_forward,
+                                     conv_forward_reference, conv_moments, conv_moments_reference)
 from tinyresnet.kernels.im2col import col2im, col2im_reference, im2col, im2col_reference, out_size
+from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.pooling import maxpool, maxpool_backward, maxpool_backward_reference, maxpool_reference, pool_size
+from tinyresnet.kernels.relu import relu
+from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, MaxPool2d, ReLU
+from tinyresnet.resnet import small_resnet
 
 # kernel, stride, padding of ResNet-50's convolutions, and two that are not
 GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3)]
 SIZES = [(7, 8), (8, 9), (10, 5)]  # odd and even, never square
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (2, 2, 0, False), (2, 3, 1, True), (3, 1, 1, False)]
+numba_only = pytest.mark.skipif(KERNELS == "reference", reason="NumPy computes with any numbers")
+
+PRODUCTS = {"y": (conv_forward, conv_forward_reference), "dweight": (conv_backward_weight, conv_backward_weight_reference),
+            "dx": (conv_backward_input, conv_backward_input_reference)}
+ROUNDING = [(np.float32, 2e-6), (np.float64, 4e-15)]  # some units in the last place: sums in another order
+
+
+def arguments(product, x, weight, dy, stride, padding):
+    """What the kernel of this product takes."""
+    first = {"y": (x, weight), "dweight": (x, dy, len(weight)), "dx": (dy, weight, x.shape)}
+    return *first[product], stride, padding
+
+
+def both(product, x_shape, weight_shape, stride, padding, dtype):
+    """What the kernel and its reference give for random arrays of these shapes."""
+    x, weight = normals(x_shape, weight_shape, dtype=dtype)
+    (dy,) = normals(conv_forward_reference(x, weight, stride, padding).shape, dtype=dtype)
+    return [function(*arguments(product, x, weight, dy, stride, padding)) for function in PRODUCTS[product]]
+
+
+def normals(*shapes, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def largest_error(fast, plain):
+    """Of the largest number."""
+    assert fast.shape == plain.shape
+    return np.abs(fast - plain).max() / np.abs(plain).max()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -110,71 +140,13 @@ def test_a_window_larger_than_the_image_is_refused():
         out_size(3, 7, 1, 1)
 
 
-def test_reference_mode_runs_a_network_without_importing_numba():
-    program = ("import sys, numpy as np, tinyresnet\n"
-               "model = tinyresnet.small_resnet(width=4)\n"
-               "model.backward(np.ones_like(model.forward(np.ones((2, 33, 40, 3), np.float32))))\n"
-               "print('numba' in sys.modules)")
-    run = subprocess.run([sys.executable, "-c", program], env={**os.environ, "TINYRESNET_KERNELS": "reference"},
-                         capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"
-
-
-def test_an_unknown_kernel_mode_is_refused_by_name():
-    run = subprocess.run([sys.executable, "-c", "import tinyresnet"], env={**os.environ, "TINYRESNET_KERNELS": "fast"},
-                         capture_output=True, text=True)
-    assert "TINYRESNET_KERNELS must be 'numba' or 'reference', got 'fast'" in run.stderr
-
-
-def test_the_kernels_are_not_the_references_unless_asked():
-    assert (im2col is im2col_reference) == (os.environ.get("TINYRESNET_KERNELS") == "reference")
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kernel, stride, padding", GEOMETRIES)
-@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-13)])  # the sums' order differs
-def test_the_three_products_of_a_convolution_equal_their_references(kernel, stride, padding, size, dtype, rtol):
-    rng = np.random.default_rng(0)
-    x, weight = (rng.standard_normal(s).astype(dtype) for s in ((3, *size, 3), (kernel, kernel, 3, 5)))
-    y = conv_forward(x, weight, stride, padding)
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    pairs = [(y, conv_forward_reference(x, weight, stride, padding)),
-             (conv_backward_weight(x, dy, kernel, stride, padding),
-              conv_backward_weight_reference(x, dy, kernel, stride, padding)),
-             (conv_backward_input(dy, weight, x.shape, stride, padding),
-              conv_backward_input_reference(dy, weight, x.shape, stride, padding))]
-    for fast, plain in pairs:
-        np.testing.assert_allclose(fast, plain, rtol=rtol, atol=rtol * np.abs(plain).max())
-        assert fast.dtype == dtype
-
-
-@pytest.mark.parametrize("kernel, stride, padding, size, C, O", [
-    (7, 2, 3, 64, 3, 64), (1, 1, 0, 56, 64, 256), (3, 1, 1, 28, 128, 128), (3, 2, 1, 28, 256, 256),
-    (1, 2, 0, 14, 1024, 2048), (3, 1, 1, 7, 512, 512)])
-def test_float32_convolutions_at_resnet50s_shapes_agree_with_the_float64_reference(kernel, stride, padding, size, C, O):
-    rng = np.random.default_rng(0)
-    x, weight = rng.standard_normal((2, size, size, C)), rng.standard_normal((kernel, kernel, C, O))
-    y = conv_forward_reference(x, weight, stride, padding)
-    dy = rng.standard_normal(y.shape)
-    x32, weight32, dy32 = (a.astype(np.float32) for a in (x, weight, dy))
-    pairs = [(conv_forward(x32, weight32, stride, padding), y),
-             (conv_backward_weight(x32, dy32, kernel, stride, padding),
-              conv_backward_weight_reference(x, dy, kernel, stride, padding)),
-             (conv_backward_input(dy32, weight32, x.shape, stride, padding),
-              conv_backward_input_reference(dy, weight, x.shape, stride, padding))]
-    for fast, plain in pairs:
-        assert np.abs(fast - plain).max() < 3e-5 * np.abs(plain).max()  # Winograd's rounding, at most
-
-
-def test_one_thread_and_two_give_the_same_bits():
-    program = ("import hashlib, numpy as np, tinyresnet\n"
-               "model = tinyresnet.small_resnet()\n"
-               "dx = model.backward(model.forward(np.random.default_rng(0).random((5, 65, 72, 3), np.float32)))\n"
-               "grads = b''.join(g.tobytes() for _, g in model.named_grads())\n"
-               "print(hashlib.sha256(dx.tobytes() + grads).hexdigest())")
-    prints = {subprocess.run([sys.executable, "-c", program], env={**os.environ, "NUMBA_NUM_THREADS": threads},
-                             capture_output=True, text=True, check=True).stdout for threads in ("1", "2")}
-    assert len(prints) == 1
+@pytest.mark.parametrize("dtype, bound", ROUNDING)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_three_products_of_a_convolution_equal_their_references(product, kernel, stride, padding, size, dtype, bound):
+    fast, plain = both(product, (3, *size, 3), (kernel, kernel, 3, 5), stride, padding, dtype)
+    assert largest_error(fast, plain) < bound and fast.dtype == dtype
 
 
 PIXELS = [(2, 7, 8, 3), (3, 65, 72, 5), (1, 1, 1, 4), (2, 16, 32, 3)]  # less than a tile, many and a part, one pixel, two
@@ -208,3 +180,116 @@ def test_a_variance_far_from_zero_does_not_cancel():
     """E[x*x] - mean*mean in float32 gives anything from -10 to 10 here."""
     x = (1000 + np.random.default_rng(0).standard_normal((4, 33, 40, 2))).astype(np.float32)
     np.testing.assert_allclose(moments(x)[1], x.astype(np.float64).var(axis=(0, 1, 2)), rtol=1e-9)  # sums in float64
+
+
+ODD = [  # x and weight; one channel or image, and channels around the widths of SIMD and of Winograd's 64 lanes
+    ((1, 7, 5, 1), (3, 3, 1, 1)),
+    ((1, 9, 14, 3), (1, 1, 3, 9)), ((2, 6, 11, 7), (3, 3, 7, 13)),
+    ((1, 5, 6, 2), (5, 5, 2, 3)), ((2, 17, 21, 33), (3, 3, 33, 65)),
+    ((3, 15, 18, 65), (3, 3, 65, 33)), ((1, 23, 26, 64), (3, 3, 64, 130))]
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shapes", ODD, ids=str)
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 3e-5), (np.float64, 4e-14)])  # Winograd's rounding, at most
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_three_products_are_right_at_odd_sizes(product, dtype, bound, shapes, stride, padding):
+    fast, plain = both(product, *shapes, stride, padding, dtype)
+    assert largest_error(fast, plain) < bound and fast.dtype == dtype
+
+
+@pytest.mark.parametrize("shapes", ODD, ids=str)
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 3e-5), (np.float64, 4e-14)])  # Winograd's rounding, at most
+def test_the_moments_of_a_convolution_equal_their_reference(dtype, bound, shapes):
+    x, weight = normals(*shapes, dtype=dtype)
+    for fast, plain in zip(conv_moments(x, weight, 1, 1), conv_moments_reference(x, weight, 1, 1)):
+        assert largest_error(fast, plain) < bound
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_skip", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("shapes", ODD, ids=str)
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 3e-5), (np.float64, 4e-14)])  # Winograd's rounding, at most
+def test_every_finish_of_a_convolution_equals_its_reference(dtype, bound, shapes, with_bias, with_skip, relu):
+    x, weight = normals(*shapes, dtype=dtype)
+    bias, skip = normals(weight.shape[3:], conv_forward_reference(x, weight, 1, 1).shape, dtype=dtype)
+    finish = (bias if with_bias else None, skip if with_skip else None, relu)
+    assert largest_error(conv_finish(x, weight, 1, 1, *finish), conv_finish_reference(x, weight, 1, 1, *finish)) < bound
+
+
+@pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (1, 3)])  # a convolution, and two that are scattered
+@pytest.mark.parametrize("dtype, bound", ROUNDING)
+def test_what_is_to_be_added_to_dx_is_added(dtype, bound, stride, padding):
+    skip, weight = normals((3, 9, 8, 4), (3, 3, 4, 5), dtype=dtype)
+    (dy,) = normals(conv_forward_reference(skip, weight, stride, padding).shape, dtype=dtype)
+    given = (dy, weight, skip.shape, stride, padding, skip)
+    assert largest_error(conv_backward_input(*given), conv_backward_input_reference(*given)) < bound
+
+
+def in_layout(layout, a):
+    """The same numbers in another layout."""
+    if layout == "strided":
+        return np.repeat(a, 2, axis=1)[:, ::2]
+    a = np.asfortranarray(a) if layout == "fortran" else a.copy()
+    a.flags.writeable = layout != "read-only"
+    return a
+
+
+@pytest.mark.parametrize("layout", ["fortran", "strided", "read-only"])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_three_products_take_arrays_of_any_layout(product, layout):
+    x, weight, dy = normals((2, 9, 8, 3), (3, 3, 3, 5), (2, 9, 8, 5))
+    given = arguments(product, x, weight, dy, 1, 1)
+    moved = [in_layout(layout, a) if isinstance(a, np.ndarray) else a for a in given]
+    np.testing.assert_array_equal(PRODUCTS[product][0](*moved), PRODUCTS[product][0](*given))
+
+
+@numba_only
+@pytest.mark.parametrize("dtypes", [("int64", "int64"), ("float16", "float16"), ("float32", "float64"),
+                                    (">f4", ">f4")], ids=str)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_three_products_refuse_other_dtypes_by_name(product, dtypes):
+    a, b = (np.ones((3, 3, 3, 3), dtype=dtype) for dtype in dtypes)
+    dy = a if product == "dx" else b  # dx does not look at x, dweight not at the weights
+    with pytest.raises(ValueError, match=f"float32 or of float64, all alike, got {dtypes[0]}"):
+        PRODUCTS[product][0](*arguments(product, a, b, dy, 1, 1))
+
+
+IMAGE_LAYERS = [Conv2d(3, 3, 3), BatchNorm2d(3), MaxPool2d(2, 2), GlobalAvgPool(), small_resnet()]
+
+
+@numba_only
+@pytest.mark.parametrize("dtype", ["int64", "float16", "bool"])
+@pytest.mark.parametrize("layer", [*IMAGE_LAYERS, ReLU()], ids=repr)
+def test_a_layer_refuses_numbers_that_are_no_float32_by_their_dtype(layer, dtype):
+    with pytest.raises(ValueError, match=f"float32.*got {dtype}"):
+        layer.forward(np.ones((2, 40, 40, 3), dtype=dtype))
+
+
+@pytest.mark.parametrize("layer", IMAGE_LAYERS, ids=repr)
+def test_a_layer_refuses_a_batch_of_no_images_by_its_shape(layer):
+    with pytest.raises(ValueError, match=r"non-empty array .* got x of shape \(0, 40, 40, 3\)"):
+        layer.forward(np.empty((0, 40, 40, 3), dtype=np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kernel, stride, padding", GEOMETRIES)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_the_direct_products_treat_nan_and_infinity_as_numpy_does(product, kernel, stride, padding, value):
+    x, weight = normals((2, 9, 8, 3), (kernel, kernel, 3, 5))
+    (dy,) = normals(conv_forward_reference(x, weight, stride, padding).shape)
+    x[1, 4, 5, 1] = dy[0, 1, 1, 2] = value
+    with np.errstate(invalid="ignore"):  # infinity times zero
+        fast, plain = (function(*arguments(product, x, weight, dy, stride, padding)) for function in PRODUCTS[product])
+    np.testing.assert_array_equal(np.where(np.isfinite(fast), 0, fast), np.where(np.isfinite(plain), 0, plain))
+
+
+def test_every_relu_keeps_nan():
+    x = np.array([np.nan, -np.inf, np.inf, -1, 2], dtype=np.float32).reshape(1, 1, 1, 5)
+    one, zero, none = np.ones(5, np.float32), np.zeros(5, np.float32), np.zeros_like(x)
+    results = [relu(x), normalise(x, zero, one, zero, relu=True), normalise(x, zero, one, zero, none, relu=True),
+               conv_finish(none, np.eye(5, dtype=np.float32)[None, None], 1, 0, skip=x, relu=True)]
+    for result in results:
+        np.testing.assert_array_equal(result.ravel(), [np.nan, 0, np.inf, 0, 2])

@@ -1,0 +1,287 @@
+"""Threads, processes and the first start: the same bits with any number of threads, and nothing left changed behind."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_kernels import normals, numba_only
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from tinyresnet import Adam, ResNet, cross_entropy
+from tinyresnet.kernels import conv_forward, threads
+from tinyresnet.kernels.conv import conv_forward_reference
+from tinyresnet.resnet import Bottleneck
+
+FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+def fingerprint(seed=0):
+    """Of everything that two training steps compute, in a network that is wide enough for every kernel."""
+    model, digest = ResNet(Bottleneck, (1, 1), 3, width=32, rng=np.random.default_rng(seed)), sha256()
+    optimizer, x = Adam(model, lr=1e-3), np.random.default_rng(seed).random((4, 65, 72, 3), np.float32)
+    for _ in range(2):
+        loss, dlogits = cross_entropy(model.forward(x), np.arange(4) % 3)
+        dx = model.backward(dlogits)
+        optimizer.step()
+        for a in (dlogits, dx, *(grad for _, grad in model.named_grads()), *model.state_dict().values()):
+            digest.update(a.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def here():
+    return fingerprint()
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "5"])
+def test_any_number_of_threads_gives_the_same_bits(number, here):
+    run = start("import test_threads\nprint(test_threads.fingerprint())", Path(__file__).parent,
+                TINYRESNET_NUM_THREADS=number, PYTHONPATH=str(PACKAGE.parent))
+    assert run.stdout.strip() == here
+
+
+def test_every_run_gives_the_same_bits(here):
+    assert {fingerprint() for _ in range(5)} == {here}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "1.5", " 2"])
+def test_a_number_of_threads_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("TINYRESNET_NUM_THREADS", text)
+    with pytest.raises(ValueError, match=f"TINYRESNET_NUM_THREADS must be a positive number, got '{text}'"):
+        threads.number_of_threads()
+
+
+@numba_only
+def test_a_wrong_number_of_threads_is_refused_when_a_kernel_is_called():
+    run = start("import numpy as np, tinyresnet.kernels\ntinyresnet.kernels.relu(np.ones(200_000))", PACKAGE.parent,
+                TINYRESNET_NUM_THREADS="none")
+    assert run.stderr.endswith("ValueError: TINYRESNET_NUM_THREADS must be a positive number, got 'none'\n")
+
+
+def test_there_are_as_many_threads_as_were_asked_for(monkeypatch):
+    monkeypatch.setenv("TINYRESNET_NUM_THREADS", "7")
+    assert threads.number_of_threads() == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot tell")
+def test_there_are_as_many_threads_as_cores_this_process_may_use(monkeypatch):
+    monkeypatch.delenv("TINYRESNET_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5})
+    assert threads.number_of_threads() == 3
+
+
+def blas_threads():
+    return [library["num_threads"] for library in ThreadpoolController().info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_kernel_leaves_the_blas_as_many_threads_as_it_had(number):
+    x, weight = normals((2, 20, 20, 8), (3, 3, 8, 8))
+    with threadpool_limits(number, "blas"):
+        before = blas_threads()
+        conv_forward(x, weight, 1, 1)
+        assert blas_threads() == before and set(before) <= {1, number}
+
+
+@numba_only
+def test_the_blas_has_one_thread_while_a_kernel_runs():
+    seen = []
+    with threadpool_limits(2, "blas"):
+        threads.launch(lambda first, last: seen.append(blas_threads()), 1)
+    assert set(seen[0]) == {1}
+
+
+@pytest.fixture
+def two_workers(monkeypatch):
+    """Whatever the machine has."""
+    workers = [threads.Worker(), threads.Worker()]
+    monkeypatch.setattr(threads, "start_workers", lambda: workers)
+
+
+def failing(error, by_worker, seen):
+    """A kernel that ends with the error, on a worker's thread or on the caller's; the others wait until it has."""
+    failed = threading.Event()
+
+    def kernel(first, last):
+        if (threading.current_thread().name == "tinyresnet") == by_worker and not failed.is_set():
+            failed.set()
+            raise error
+        assert failed.wait(10)
+        seen.extend(range(first, last))
+
+    return kernel
+
+
+ERRORS = pytest.mark.parametrize("error", [KeyError("a"), MemoryError("b"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+BY_WORKER = pytest.mark.parametrize("by_worker", [True, False], ids=["on a worker", "on the caller"])
+
+
+@ERRORS
+@BY_WORKER
+def test_an_error_in_a_kernel_is_raised_where_it_was_launched(error, by_worker, two_workers):
+    with pytest.raises(type(error)) as caught:
+        threads.launch(failing(error, by_worker, []), 100)
+    assert caught.value is error
+
+
+@ERRORS
+@BY_WORKER
+def test_later_kernels_are_run_whole_after_an_error(error, by_worker, two_workers):
+    done: list = []
+    with pytest.raises(type(error)):
+        threads.launch(failing(error, by_worker, []), 100)
+    threads.launch(lambda first, last: done.extend(range(first, last)), 100)
+    assert sorted(done) == [*range(100)]
+
+
+@BY_WORKER
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_error_in_a_kernel_leaves_the_blas_as_many_threads_as_it_had(number, by_worker, two_workers):
+    with threadpool_limits(number, "blas"):
+        before = blas_threads()
+        with pytest.raises(KeyError):
+            threads.launch(failing(KeyError(), by_worker, []), 100)
+        assert blas_threads() == before
+
+
+def test_nobody_works_on_after_a_kernel_has_failed(two_workers):
+    seen: list = []
+    with pytest.raises(KeyError):
+        threads.launch(failing(KeyError(), False, seen), 100)
+    before = len(seen)
+    threads.launch(lambda first, last: None, 100)
+    assert len(seen) == before
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 3, 11, 12, 13, 1000])
+def test_every_tile_is_computed_once(tiles, two_workers):
+    done: list = []
+    threads.launch(lambda first, last: done.extend(range(first, last)), tiles)
+    assert sorted(done) == [*range(tiles)]
+
+
+def test_no_worker_holds_the_arrays_of_a_kernel_that_is_done(two_workers):
+    x = np.ones(1000)
+    before = sys.getrefcount(x)
+    threads.launch(lambda first, last, x: None, 100, x)
+    assert sys.getrefcount(x) == before
+
+
+def test_threads_with_a_model_each_compute_what_they_compute_alone():
+    alone = [fingerprint(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(fingerprint, range(3))) == alone
+
+
+def told(queue):
+    queue.put(fingerprint())
+
+
+def told_by_a_child():
+    """The fingerprint that a forked child computes."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=told, args=(queue,), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0, "the child hangs" if child.is_alive() else f"the child ended with {child.exitcode}"
+    return queue.get()
+
+
+@FORK
+def test_a_forked_child_computes_the_same_bits(here):
+    assert told_by_a_child() == here
+
+
+@FORK
+def test_a_child_that_is_forked_while_a_kernel_runs_computes_the_same_bits(here):
+    inside, leave = threading.Event(), threading.Event()
+
+    def kernel(first, last):
+        inside.set()
+        assert leave.wait(60)
+
+    thread = threading.Thread(target=threads.launch, args=(kernel, 1))
+    thread.start()
+    try:
+        assert inside.wait(10)
+        assert told_by_a_child() == here
+    finally:
+        leave.set()
+        thread.join()
+
+
+@FORK
+def test_the_parent_computes_the_same_bits_after_a_fork(here):
+    told_by_a_child()
+    assert fingerprint() == here
+
+
+PACKAGE = Path(threads.__file__).parents[1]
+RELU = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.relu(np.float32([-1, 2])))"
+MOMENTS = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.moments(np.full((1, 1, 2, 1), 5.0))[0])"
+
+
+def start(program, folder, **environment):
+    """Run a program that finds the package in this folder."""
+    return subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(folder), **environment},
+                          cwd=folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A folder with a copy of the package, without what Python and Numba have kept of it."""
+    shutil.copytree(PACKAGE, tmp_path / "tinyresnet", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@numba_only
+def test_the_first_start_says_once_that_it_compiles_and_the_second_nothing(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = [start(RELU + "\n" + MOMENTS, PACKAGE.parent, **cache).stderr for _ in range(2)]
+    assert said == ["tinyresnet: compiling kernels for this machine; later starts find them ready\n", ""]
+
+
+@numba_only
+@pytest.mark.parametrize("folder", ["file/cache", ""], ids=["NUMBA_CACHE_DIR below a file", "no NUMBA_CACHE_DIR"])
+def test_kernels_run_where_nothing_can_be_kept(folder, copied):
+    """A file is in the way of every folder that Numba would make; root may write anywhere else."""
+    for file in (copied / "file", copied / "tinyresnet" / "kernels" / "__pycache__"):
+        file.touch()
+    nowhere = {name: str(copied / "file" / "home") for name in ("HOME", "XDG_CACHE_HOME")}
+    run = start(RELU, copied, NUMBA_CACHE_DIR=folder and str(copied / folder), PYTHONDONTWRITEBYTECODE="1", **nowhere)
+    assert run.stdout == "[0. 2.]\n", run.stderr
+
+
+@numba_only
+def test_a_change_of_a_helper_in_another_file_is_noticed_although_kernels_are_kept(copied):
+    cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
+    before = start(MOMENTS, copied, **cache).stdout
+    helper = copied / "tinyresnet" / "kernels" / "epilogue.py"
+    helper.write_text(helper.read_text().replace("mean[o] /= count", "mean[o] /= -count"))
+    assert [before, start(MOMENTS, copied, **cache).stdout] == ["[5.]\n", "[-5.]\n"]
+
+
+def test_reference_mode_runs_a_network_without_importing_numba():
+    program = ("import sys, numpy as np, tinyresnet\n"
+               "model = tinyresnet.small_resnet(width=4)\n"
+               "model.backward(np.ones_like(model.forward(np.ones((2, 33, 40, 3), np.float32))))\n"
+               "print('numba' in sys.modules)")
+    assert start(program, PACKAGE.parent, TINYRESNET_KERNELS="reference").stdout == "False\n"
+
+
+def test_an_unknown_kernel_mode_is_refused_by_name():
+    run = start("import tinyresnet", PACKAGE.parent, TINYRESNET_KERNELS="fast")
+    assert "TINYRESNET_KERNELS must be 'numba' or 'reference', got 'fast'" in run.stderr
+
+
+def test_the_kernels_are_not_the_references_unless_asked():
+    assert (conv_forward is conv_forward_reference) == (os.environ.get("TINYRESNET_KERNELS") == "reference")
