@@ -133,10 +133,13 @@ def processor() -> str:
 
 
 def note(facts: dict) -> str:
-    return f"Forward with batch norm folded in, float32, {facts['threads']} threads of {facts['cpu']}. Dotted: as the work."
+    """What stands below the figure."""
+    return (f"Forward with batch norm folded in, float32, {facts['threads']} threads of {facts['cpu']}. "
+            "Dotted: in proportion to the work.")
 
 
 def heading(facts: dict) -> str:
+    """What stands above the tables."""
     blas = ", ".join(dict.fromkeys(f"{b['internal_api']} {b['version']} for {b['architecture']}" for b in facts["blas"]))
     return (f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, {facts['system']}\n"
             f"{', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\nBLAS: {blas}")
