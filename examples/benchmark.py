@@ -28,6 +28,7 @@ import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from benchmark_measure import Plan, say
 from benchmark_sections import SECTIONS
@@ -66,13 +67,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             parser.error(f"--{name}: expected at least 1, got {value}")
     for name in ("json", "plot"):  # before anything is measured
         path = getattr(args, name)
-        if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        if path and not is_writable(path):
             parser.error(f"--{name}: {path} cannot be written: its folder is missing or read-only, or it is one")
     if args.plot and "growth" not in args.only:
         parser.error("--plot draws the section growth: add it to --only")
     if args.plot and args.plot.suffix not in FIGURES:
         parser.error(f"--plot: expected a file that ends in {', '.join(FIGURES)}, got {args.plot}")
     return args
+
+
+def is_writable(path: Path) -> bool:
+    """Whether a file can be put there, found out by putting a nameless one into its folder."""
+    try:
+        with TemporaryFile(dir=path.absolute().parent):
+            return not path.is_dir()
+    except OSError:
+        return False
 
 
 def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
