@@ -1,6 +1,6 @@
 """How fast, how large: tinyresnet measured on this machine, in turns with PyTorch and ONNX Runtime where installed.
 
-    python examples/benchmark.py                                everything about ResNet-50, about half an hour on two cores
+    python examples/benchmark.py                                all about ResNet-50: some twenty minutes on two cores
     python examples/benchmark.py --only step inference          some sections
     python examples/benchmark.py --json benchmark.json --plot growth.png
 
@@ -37,6 +37,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyresnet
 from tinyresnet.files import explain, replacing
+from tinyresnet.kernels import winograd
+from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.threads import number_of_threads
 from tinyresnet.plots import plot_growth
 
@@ -130,7 +132,7 @@ def machine(plan: Plan) -> dict:
     keys = ("filepath", "internal_api", "version", "architecture")
     blas = [{key: library.get(key) for key in keys} for library in threadpool_info() if library["user_api"] == "blas"]
     return {"cpu": processor(), "system": platform.platform(), "cores": os.cpu_count(), "threads": plan.threads,
-            "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            "kernels": KERNELS, "winograd": winograd.ENABLED, "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
 def processor() -> str:
@@ -152,7 +154,8 @@ def heading(facts: dict) -> str:
     """What stands above the tables."""
     blas = ", ".join(dict.fromkeys(f"{b['internal_api']} {b['version']} for {b['architecture']}" for b in facts["blas"]))
     return (f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, {facts['system']}\n"
-            f"{', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\nBLAS: {blas}")
+            f"{', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\n"
+            f"BLAS: {blas}; kernels: {facts['kernels']}, Winograd {'on' if facts['winograd'] else 'off'}")
 
 
 if __name__ == "__main__":

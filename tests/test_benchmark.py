@@ -13,6 +13,7 @@ from run_examples import EXAMPLES, benchmark
 
 import tinyresnet
 from tinyresnet import plots
+from tinyresnet.kernels.jit import KERNELS
 
 sys.path.insert(0, str(EXAMPLES))
 import benchmark_measure as measure  # noqa: E402
@@ -128,6 +129,7 @@ def test_json_holds_every_timing_of_every_section_and_the_machine(nobody_else, t
                                           "How the cost grows", "What a frozen part saves"))
 
 
+@pytest.mark.skipif(KERNELS == "reference", reason="the references are not launched")
 def test_kernels_launch_as_before_once_they_have_been_timed():
     model, x = tinyresnet.small_resnet(width=4).eval(), np.zeros((1, 32, 32, 3), np.float32)
     with sections.timed_kernels() as rows:
