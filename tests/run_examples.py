@@ -1,17 +1,18 @@
 """The examples as functions: what python examples/NAME.py does with these arguments."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def example(name, *arguments):
-    """The exit code; argparse's own errors raise SystemExit."""
+def example(name, *arguments, **options):
+    """The exit code; argparse's own errors raise SystemExit. Options are main's own."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main([str(argument) for argument in arguments])
+    return module.main([str(argument) for argument in arguments], **options)
 
 
 def train_ich(*arguments):
@@ -20,3 +21,10 @@ def train_ich(*arguments):
 
 def classify_image(*arguments):
     return example("classify_image", *arguments)
+
+
+def benchmark(*arguments, plan):
+    """It has parts in files beside it, which Python finds when it runs the example itself."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))
+    return example("benchmark", *arguments, plan=plan)

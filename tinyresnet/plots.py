@@ -1,4 +1,5 @@
-"""The three figures of the paper, in the manner of MATLAB: training progress, confusion matrix, ROC curve.
+"""The three figures of the paper, in the manner of MATLAB: training progress, confusion matrix, ROC curve; and the
+benchmark's, how the cost grows.
 
 Every figure is an object that is drawn, written and forgotten. matplotlib.pyplot is not used: it keeps figures in a
 global list and looks for a screen, and here is neither a list to empty nor a screen to find.
@@ -17,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tinyresnet.files import replacing
@@ -180,6 +181,45 @@ def plot_roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path
     axes.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="lower right", framealpha=0.9, edgecolor="0.85")
     _tidy(axes)
     _save(figure, path, note)
+
+
+def plot_growth(batches: Sequence[Mapping], sizes: Sequence[Mapping], path: str | Path, *, note: str = "") -> None:
+    """Milliseconds of a training step and of a forward against the number of images, and against their pixels.
+
+    Both axes are logarithmic: a straight line is a power, and the dotted one beside each curve is what time would be
+    if it grew exactly as the work does. A bar reaches from the quickest to the slowest call.
+
+    batches and sizes: points with batch, size (pixels, one way) and seconds, which holds the lists forward and step.
+    Raises ValueError if one of them has no point.
+    """
+    if not batches or not sizes:
+        raise ValueError(f"expected points for both panes, got {len(batches)} and {len(sizes)}")
+    figure = Figure(figsize=(9.6, 5), dpi=DPI, facecolor="white", layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw_growth(left, batches, "batch", 1)
+    _draw_growth(right, sizes, "size", 2)
+    left.set(xlabel=f"Images of {batches[0]['size']} \u00d7 {batches[0]['size']} pixels", ylabel="Milliseconds")
+    right.set_xlabel(f"Height and width in pixels, {sizes[0]['batch']} images")
+    figure.suptitle("How the cost grows", fontsize=13)
+    _save(figure, path, note)
+
+
+def _draw_growth(axes: Axes, points: Sequence[Mapping], axis: str, power: int) -> None:
+    """Two curves, each named beside its last point; work grows with this power of x."""
+    x = np.array([point[axis] for point in points], dtype=float)
+    for part, name, hue in (("step", "training step", ORANGE), ("forward", "forward", BLUE)):
+        calls = [1000 * np.array(point["seconds"][part]) for point in points]
+        y = np.array([np.median(times) for times in calls])
+        low, high = (np.array([bound(times) for times in calls]) for bound in (np.min, np.max))
+        axes.plot(x, y[-1] * (x / x[-1]) ** power, ":", color=GREY, linewidth=1)
+        axes.errorbar(x, y, (y - low, high - y), color=hue, linewidth=1.8, marker="o", markersize=4, elinewidth=1)
+        axes.annotate(name, (x[len(x) // 2], y[len(x) // 2]), xytext=(-6, 8), textcoords="offset points", ha="right",
+                      color=hue, fontsize=11, fontweight="bold")
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    _tidy(axes)
 
 
 def _tidy(axes: Axes) -> None:

@@ -1,0 +1,112 @@
+"""The same network in PyTorch, for benchmark.py to compare with: torch.nn's own modules, and our weights in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray as Array
+from torch import nn
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+class Residual(nn.Module):
+    """relu(branch(x) + downsample(x)), in place where torchvision does it in place."""
+
+    def __init__(self, branch: nn.Module, downsample: nn.Module):
+        super().__init__()
+        self.branch, self.downsample = branch, downsample
+
+    def forward(self, x):
+        y = self.branch(x)
+        y += self.downsample(x)
+        return torch.relu_(y)
+
+
+def twin(layer: Any) -> nn.Module:
+    """A layer of ours, or a whole network, as PyTorch's modules with the same weights and the same mode."""
+    from tinyresnet import layers as ours  # here, so that a process which loads a finished twin needs PyTorch alone
+    from tinyresnet.resnet import ResidualBlock
+
+    match layer:
+        case ours.Conv2d():
+            K, _, C, O = layer.weight.shape
+            return with_arrays(nn.Conv2d(C, O, K, layer.stride, layer.padding, bias=False), layer, (3, 2, 0, 1))
+        case ours.BatchNorm2d():
+            return with_arrays(nn.BatchNorm2d(len(layer.weight), layer.eps, layer.momentum), layer, (0,))
+        case ours.Linear():
+            return with_arrays(nn.Linear(*layer.weight.shape), layer, (1, 0))
+        case ours.ReLU():
+            return nn.ReLU(inplace=True)
+        case ours.MaxPool2d():
+            return nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding, ceil_mode=layer.ceil_mode)
+        case ours.GlobalAvgPool():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case ours.Identity():
+            return nn.Identity()
+        case ResidualBlock():
+            return Residual(nn.Sequential(*map(twin, layer.branch)), twin(layer.downsample))
+        case ours.Sequential():
+            return nn.Sequential(*(twin(part) for _, part in layer.children())).train(layer.training)
+    raise ValueError(f"no twin is known of {layer!r}")
+
+
+def with_arrays(module: nn.Module, layer: Any, axes: tuple[int, ...]) -> nn.Module:
+    """The module with the layer's arrays; those with as many axes as `axes` are transposed."""
+    arrays = {name: a.transpose(axes) if a.ndim == len(axes) else a for name, a in layer.state_dict().items()}
+    state = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    missing = set(module.load_state_dict(state, strict=False).missing_keys) - {"num_batches_tracked"}
+    assert not missing, missing
+    return module
+
+
+def save(model: nn.Module, path: str) -> None:
+    torch.save(model, path)
+
+
+def load(path: str) -> nn.Module:
+    """A twin from our own temporary file; it is a pickle, so never one from elsewhere."""
+    return torch.load(path, weights_only=False)
+
+
+def images(x: Array, layout: str) -> torch.Tensor:
+    """(N, H, W, C) -> (N, C, H, W), in this order or with channels last in memory."""
+    return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
+
+
+def in_layout(model: Any, layout: str) -> nn.Module:
+    """A copy, its weights laid as the images are."""
+    return copy.deepcopy(model).to(memory_format=LAYOUTS[layout])
+
+
+def training_step(model: nn.Module, x: Array, labels: Array, layout: str, threads: int) -> Callable[[], Array]:
+    """As ours, on a copy of the model; Adam in its fused form, the fastest that PyTorch has."""
+    torch.set_num_threads(threads)
+    own = in_layout(model, layout).train()
+    batch, targets = images(x, layout), torch.from_numpy(labels)
+    adam = torch.optim.Adam(own.parameters(), lr=1e-3, fused=True)
+    loss_function = nn.CrossEntropyLoss()
+
+    def step() -> Array:
+        adam.zero_grad()
+        logits = own(batch)
+        loss_function(logits, targets).backward()
+        adam.step()
+        return logits.detach().numpy()
+
+    return step
+
+
+def inference(model: nn.Module, x: Array, layout: str, threads: int) -> Callable[[], Array]:
+    torch.set_num_threads(threads)
+    own, batch = in_layout(model, layout).eval(), images(x, layout)
+
+    def forward() -> Array:
+        with torch.inference_mode():
+            return own(batch).numpy()
+
+    return forward
