@@ -132,7 +132,8 @@ def machine(plan: Plan) -> dict:
     keys = ("filepath", "internal_api", "version", "architecture")
     blas = [{key: library.get(key) for key in keys} for library in threadpool_info() if library["user_api"] == "blas"]
     return {"cpu": processor(), "system": platform.platform(), "cores": os.cpu_count(), "threads": plan.threads,
-            "kernels": KERNELS, "winograd": winograd.ENABLED, "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            "kernels": KERNELS, "winograd": winograd.ENABLED,
+            "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
 def processor() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,12 @@ class Graph:
             case inference.FoldedConv2d():
                 return self.convolution(layer, x)
             case inference.FoldedBlock():
-                skip, y = self.layer(layer.downsample, x), x
-                for conv in layer.convs[:-1]:
-                    y = self.convolution(conv, y)
-                return self.convolution(layer.convs[-1], y, skip)
+                skip = self.layer(layer.downsample, x)
+                *before, last = layer.convs
+                return self.convolution(last, reduce(lambda y, conv: self.convolution(conv, y), before, x), skip)
             case layers.MaxPool2d():
-                K, stride, pad = layer.kernel_size, layer.stride, layer.padding
-                return self.node("MaxPool", x, kernel_shape=[K, K], strides=[stride] * 2, pads=[pad] * 4,
-                                 ceil_mode=int(layer.ceil_mode))
+                return self.node("MaxPool", x, kernel_shape=[layer.kernel_size] * 2, strides=[layer.stride] * 2,
+                                 pads=[layer.padding] * 4, ceil_mode=int(layer.ceil_mode))
             case layers.GlobalAvgPool():
                 return self.node("Flatten", self.node("GlobalAveragePool", x))
             case layers.Linear():
@@ -63,9 +62,7 @@ class Graph:
             case layers.Identity():
                 return x
             case layers.Sequential():
-                for _, part in layer.children():
-                    x = self.layer(part, x)
-                return x
+                return reduce(lambda y, part: self.layer(part[1], y), layer.children(), x)
         raise ValueError(f"no ONNX operator is known for {layer!r}")
 
 

@@ -29,13 +29,11 @@ class Residual(nn.Module):
 
 def twin(layer: Any) -> nn.Module:
     """A layer of ours, or a whole network, as PyTorch's modules with the same weights and the same mode."""
-    from tinyresnet import layers as ours  # here, so that a process which loads a finished twin needs PyTorch alone
-    from tinyresnet.resnet import ResidualBlock
-
+    from tinyresnet import layers as ours, resnet  # here, so that a process which loads a finished twin needs no more
     match layer:
-        case ours.Conv2d():
-            K, _, C, O = layer.weight.shape
-            return with_arrays(nn.Conv2d(C, O, K, layer.stride, layer.padding, bias=False), layer, (3, 2, 0, 1))
+        case ours.Conv2d(weight=w):
+            module = nn.Conv2d(w.shape[2], w.shape[3], len(w), layer.stride, layer.padding, bias=False)
+            return with_arrays(module, layer, (3, 2, 0, 1))
         case ours.BatchNorm2d():
             return with_arrays(nn.BatchNorm2d(len(layer.weight), layer.eps, layer.momentum), layer, (0,))
         case ours.Linear():
@@ -48,7 +46,7 @@ def twin(layer: Any) -> nn.Module:
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case ours.Identity():
             return nn.Identity()
-        case ResidualBlock():
+        case resnet.ResidualBlock():
             return Residual(nn.Sequential(*map(twin, layer.branch)), twin(layer.downsample))
         case ours.Sequential():
             return nn.Sequential(*(twin(part) for _, part in layer.children())).train(layer.training)

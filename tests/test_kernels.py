@@ -185,7 +185,8 @@ def test_a_variance_far_from_zero_does_not_cancel():
 ODD = [  # x and weight; one channel or image, and channels around the widths of SIMD and of Winograd's 64 lanes
     ((1, 7, 5, 1), (3, 3, 1, 1)),
     ((1, 9, 14, 3), (1, 1, 3, 9)), ((2, 6, 11, 7), (3, 3, 7, 13)),
-    ((1, 5, 6, 2), (5, 5, 2, 3)), ((2, 17, 21, 33), (3, 3, 33, 65)),
+    ((1, 5, 6, 2), (5, 5, 2, 3)), ((3, 15, 18, 5), (3, 3, 5, 6)),  # the last: four tiles, one smaller
+    ((2, 17, 21, 33), (3, 3, 33, 65)),
     ((3, 15, 18, 65), (3, 3, 65, 33)), ((1, 23, 26, 64), (3, 3, 64, 130))]
 
 
