@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from test_kernels import normals, numba_only
 
-from tinyresnet.layers import BatchNorm2d, Conv2d, Layer, ReLU, Sequential, fused
+from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Layer, ReLU, Sequential, fused
+from tinyresnet.layers.base import Later
 from tinyresnet.resnet import BasicBlock, Bottleneck, resnet18
 
 BLOCKS = {
@@ -137,7 +138,8 @@ def test_a_layer_of_yours_in_the_place_of_one_of_ours_is_called(part, monkeypatc
 
 def kept(layer):
     """What the layers below this one keep for backward."""
-    return {(name, number): value for name, part in layer.named_layers() for number, value in enumerate(part._saved or ())}
+    return {(name, number): value.array() if isinstance(value, Later) else value
+            for name, part in layer.named_layers() for number, value in enumerate(part._saved or ())}
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -192,3 +194,40 @@ def test_a_convolution_with_a_bias_has_its_gradient_before_a_batch_norm():
 def test_a_batch_norm_without_a_relu_may_give_negative_numbers():
     layers = Sequential(Conv2d(8, 5, 3), BatchNorm2d(5))
     assert layers.forward(image(np.float32)).min() < 0
+
+
+def test_what_is_kept_of_a_relu_between_two_convolutions_is_computed_again():
+    block = shaken(BLOCKS["Bottleneck"]())
+    block.forward(image(channels=8))
+    (kept_by_relu,), (kept_by_conv,) = block.relu1._saved, block.conv2._saved
+    assert kept_by_relu is kept_by_conv and isinstance(kept_by_relu, Later) and kept_by_relu.computed is None
+
+
+@pytest.mark.parametrize("convolution, norm", [(Conv2d(3, 8, 3), BatchNorm2d(4)), (Conv2d(3, 8, 3), BatchNorm2d(1))])
+def test_a_batch_norm_of_other_channels_is_refused(convolution, norm):
+    with pytest.raises(ValueError, match="input channels"):
+        Sequential(convolution, norm).forward(image(np.float32, channels=3))
+
+
+@pytest.mark.parametrize("shape", [(slice(None), slice(4), slice(4)), (slice(2),)])
+def test_a_shortcut_of_another_shape_is_refused(shape):
+    class Cut(Identity):
+        def forward(self, x):
+            return x[shape]
+
+    block = shaken(BLOCKS["BasicBlock"]())
+    block.downsample = Cut()
+    with pytest.raises(ValueError, match="broadcast"):
+        block.forward(image(channels=8))
+
+
+def test_a_shortcut_that_broadcasts_is_added_everywhere(monkeypatch):
+    class Mean(Identity):
+        def forward(self, x):
+            return x.mean(axis=(1, 2), keepdims=True)
+
+    block = shaken(BLOCKS["BasicBlock"]())
+    block.downsample, x = Mean(), image(channels=8)
+    together = block.forward(x)
+    unfuse(monkeypatch)
+    assert np.allclose(together, block.forward(x), rtol=1e-12)  # sums in another order

@@ -82,7 +82,7 @@ def test_features_of_a_folded_network_are_those_of_the_network():
     assert largest_error(fold_batch_norm(model).features(x), model.features(x)) < FLOAT32
 
 
-@pytest.mark.parametrize("stage", ["conv1", "layer1", "layer2", "layer4"])
+@pytest.mark.parametrize("stage", ["relu", "layer1", "layer2", "layer4"])
 def test_stages_keep_the_shapes_of_their_outputs(stage):
     model = NETWORKS["thin ResNet-50 v1.5"]()
     folded = fold_batch_norm(model).part(to=stage)
@@ -224,3 +224,35 @@ def test_the_published_network_folded_has_its_logits(answers):
 def test_the_published_network_folded_names_a_photograph_as_it_does(answers):
     own, folded = answers
     assert folded.argmax() == own.argmax()
+
+
+@pytest.mark.parametrize("stage", ["conv1", "bn1"])
+def test_a_cut_inside_a_folded_convolution_is_refused(stage):
+    with pytest.raises(ValueError, match=f"{stage} and the stage after it are one"):
+        fold_batch_norm(NETWORKS["ResNet-18"]()).part(to=stage)
+
+
+def test_a_part_of_a_network_is_folded_as_far_as_it_goes():
+    model, x = trained(NETWORKS["ResNet-18"]()).eval(), images()
+    for stage in ("conv1", "bn1", "layer2"):
+        assert largest_error(fold_batch_norm(model.part(to=stage)).forward(x), model.part(to=stage).forward(x)) < FLOAT32
+
+
+def test_a_new_head_of_the_copy_leaves_the_networks_facts_alone():
+    model = NETWORKS["ResNet-18"]()
+    fold_batch_norm(model).replace_head(4)
+    assert model.config["num_classes"] != 4
+
+
+def test_a_changed_forward_of_a_block_is_kept():
+    class Half(BasicBlock):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    block, x = Half(8, 8).eval(), np.random.default_rng(0).random((2, 9, 8, 8), np.float32)
+    assert largest_error(fold_batch_norm(block).forward(x), block.forward(x)) < FLOAT32
+
+
+def test_a_folded_network_is_not_converted():
+    with pytest.raises(ValueError, match="fold it again"):
+        fold_batch_norm(NETWORKS["ResNet-18"]()).astype(np.float64)

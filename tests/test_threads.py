@@ -1,5 +1,6 @@
 """Threads, processes and the first start: the same bits with any number of threads, and nothing left changed behind."""
 
+import functools
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,7 @@ from test_kernels import normals, numba_only
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from tinyresnet import Adam, ResNet, cross_entropy
-from tinyresnet.kernels import conv_forward, threads
+from tinyresnet.kernels import conv_backward_input, conv_forward, threads
 from tinyresnet.kernels.conv import conv_forward_reference
 from tinyresnet.resnet import Bottleneck
 
@@ -50,6 +51,19 @@ def test_any_number_of_threads_gives_the_same_bits(number, here):
 
 def test_every_run_gives_the_same_bits(here):
     assert {fingerprint() for _ in range(5)} == {here}
+
+
+@numba_only
+@pytest.mark.parametrize("shape, kernel", [((5, 30, 28, 3), 1), ((7, 15, 16, 8), 3)])
+def test_a_scattered_gradient_has_the_same_bits_whoever_computes_its_images(shape, kernel, monkeypatch):
+    rng = np.random.default_rng(0)
+    dy = rng.standard_normal((shape[0], -(-shape[1] // 2), -(-shape[2] // 2), 33), dtype=np.float32)
+    weight = rng.standard_normal((kernel, kernel, shape[3], 33), dtype=np.float32)
+    gradients = []
+    for number in range(4):
+        monkeypatch.setattr(threads, "helpers", functools.partial(lambda started: started, threads.start_helpers(number)))
+        gradients.append(conv_backward_input(dy, weight, shape, 2, kernel // 2))
+    assert all(np.array_equal(gradient, gradients[0]) for gradient in gradients)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "", "1.5", " 2"])
@@ -102,8 +116,8 @@ def test_the_blas_has_one_thread_while_a_kernel_runs():
 @pytest.fixture
 def two_workers(monkeypatch):
     """Whatever the machine has."""
-    workers = [threads.Worker(), threads.Worker()]
-    monkeypatch.setattr(threads, "start_workers", lambda: workers)
+    started = threads.start_helpers(2)
+    monkeypatch.setattr(threads, "helpers", lambda: started)
 
 
 def failing(error, by_worker, seen):

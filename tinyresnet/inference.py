@@ -10,7 +10,7 @@ What is left, bias, addition and ReLU, is done to each tile of y while it is in 
 from __future__ import annotations
 
 import copy
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 from numpy import ndarray as Array
@@ -67,7 +67,8 @@ class FoldedBlock(Layer):
         y = x
         for conv in self.convs[:-1]:
             y = conv.forward(y)
-        return self.convs[-1].forward(y, skip=self.downsample.forward(x))
+        last = self.convs[-1]
+        return last.forward(y, skip=np.broadcast_to(self.downsample.forward(x), last.output_shape(y.shape)))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for conv in self.convs:
@@ -86,6 +87,7 @@ class FoldedResNet(ResNet):
     def __init__(self, model: ResNet):
         Layer.__init__(self)
         vars(self).update(vars(folded(model)))
+        self.config, self.classes = copy.deepcopy((model.config, model.classes))
 
     def part(self, *, after: str | None = None, to: str | None = None) -> Sequential:
         """As of every ResNet; raises ValueError where the cut would lie inside a convolution with folded batch norm."""
@@ -94,6 +96,12 @@ class FoldedResNet(ResNet):
             if name in stages[:-1] and isinstance(getattr(self, stages[stages.index(name) + 1]), Identity):
                 raise ValueError(f"{name} and the stage after it are one in a folded network; cut the one it was made from")
         return super().part(after=after, to=to)
+
+    def backward(self, dlogits: Array, *, to: str | None = None) -> Array:
+        raise RuntimeError("a folded network gives answers only; train the one that it was made from")
+
+    def astype(self, dtype) -> Self:
+        raise ValueError("convert the network that this folded one was made from, and fold it again")
 
     def facts(self) -> dict:
         raise ValueError("a folded network cannot be saved; save the one that it was made from")
@@ -116,9 +124,11 @@ def fold_batch_norm(model):
 
 def folded(layer: Layer) -> Layer:
     """An eval-mode copy in which each convolution and the batch norm after it are one FoldedConv2d."""
-    if isinstance(layer, ResidualBlock) and (block := block_of(layer.branch, layer.relu, layer.downsample)):
-        return FoldedBlock(block).eval()
-    if not isinstance(layer, Sequential):
+    kind, own = type(layer), "forward" not in vars(layer)
+    if own and isinstance(layer, ResidualBlock) and kind.forward is ResidualBlock.forward:
+        block = block_of(layer.branch, layer.relu, layer.downsample)
+        return FoldedBlock(block).eval() if block else copy.deepcopy(layer).eval()
+    if not own or kind.forward is not Sequential.forward:
         return copy.deepcopy(layer).eval()
     result = copy.copy(layer)
     names = iter([name for name, _ in layer.children()])

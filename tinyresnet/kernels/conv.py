@@ -73,7 +73,7 @@ def conv_backward_input(dy, weight, shape, stride, padding, skip=None):
     With stride 1, dx is itself a convolution, of dy with the weights turned round; only a larger stride must scatter.
     """
     K = weight.shape[0]
-    if stride == 1 and padding < K:
+    if stride == 1:
         return convolve(dy, direct.turned(weight, K), 1, K - 1 - padding, skip=skip)[0]
     dx = empty(shape, dy.dtype)
     dx[:] = 0 if skip is None else skip

@@ -152,9 +152,10 @@ def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, dx):
     N, P, Q, O = dy.shape
     K, depth, w = weight.shape[1], weight.size // O, weight.reshape(-1)
     dcols = np.empty((rows * Q, depth), dtype=dy.dtype)
-    end_row = min(N, last * images) * P
-    for start in range(first * images * P, end_row, rows):
-        end = min(end_row, start + rows)
-        product(dy.reshape(-1)[start * Q * O :], O, False, w, depth, dcols.reshape(-1), depth,
-                (end - start) * Q, depth, O, 0)
-        scatter(dcols, dx, start, end, P, Q, K, stride, padding)
+    for owned in range(first, last):
+        last_row = min(N, (owned + 1) * images) * P
+        for start in range(owned * images * P, last_row, rows):
+            end = min(last_row, start + rows)
+            product(dy.reshape(-1)[start * Q * O :], O, False, w, depth, dcols.reshape(-1), depth,
+                    (end - start) * Q, depth, O, 0)
+            scatter(dcols, dx, start, end, P, Q, K, stride, padding)

@@ -35,13 +35,15 @@ class Shelf:
     def take(self, size: int) -> Array:
         """A block of so many bytes."""
         with self.lock:
-            self.used += size
-            self.most_used = max(self.most_used, self.used)
             if self.blocks.get(size):
                 self.free -= size
-                return self.blocks[size].pop()
-            self.shrink(self.most_used - self.used)
-        return np.empty(size, dtype=np.uint8)
+                block = self.blocks[size].pop()
+            else:
+                self.shrink(max(0, self.most_used - self.used - size))
+                block = np.empty(size, dtype=np.uint8)
+            self.used += size
+            self.most_used = max(self.most_used, self.used)
+        return block
 
     def give_back(self, block: Array) -> None:
         with self.lock:
@@ -66,11 +68,13 @@ class Loan:
     """What an array made by `empty` keeps alive: its block, which goes back to the shelf with the last view of it."""
 
     def __init__(self, size: int):
+        self.block: Array | None = None  # so that there is something to give back even if there is no memory
         self.block = SHELF.take(size)
         self.__array_interface__ = self.block.__array_interface__
 
     def __del__(self, give_back=SHELF.give_back) -> None:  # bound now: when Python ends, names vanish first
-        give_back(self.block)
+        if self.block is not None:
+            give_back(self.block)
 
 
 def empty(shape: tuple[int, ...], dtype) -> Array:

@@ -32,6 +32,8 @@ PIECES = 4  # a thread: few cost little, many let a thread that was held up do l
 
 def launch(kernel: Callable, tiles: int, *args) -> None:
     """Call kernel(first, last, *args) for all tiles from 0 on, on all threads."""
+    if tiles == 0:
+        return
     with LAUNCH:
         threads = [library.num_threads for library in BLAS]
         try:
@@ -48,7 +50,7 @@ def launch(kernel: Callable, tiles: int, *args) -> None:
 
 def share_out(kernel: Callable, tiles: int, args: tuple) -> None:
     """Take one piece after the other, together with the helpers; return when nobody works on one any more."""
-    offers, number = start_helpers()
+    offers, number = helpers()
     step = -(-tiles // (PIECES * (number + 1)))
     pieces = iter(range(0, tiles, step))
 
@@ -81,6 +83,18 @@ class Offer:
         """Whether this one asked first; asking again gives the same answer."""
         return self.taken_by.setdefault("first", who) == who
 
+    def join(self) -> None:
+        try:
+            self.work()
+        except BaseException as error:  # raised again where the kernel was launched
+            self.error = error
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the arrays that the work is about."""
+        self.work = lambda: None
+        self.done.set()
+
 
 def settle(offered: list[Offer]) -> None:
     """Withdraw what no helper has taken, and wait for those who have: they write to our arrays. Ctrl-C waits, too."""
@@ -88,8 +102,9 @@ def settle(offered: list[Offer]) -> None:
     while True:
         try:
             for offer in offered:
-                if not offer.is_for("caller"):
-                    offer.done.wait()
+                if offer.is_for("caller"):
+                    offer.close()
+                offer.done.wait()
             break
         except KeyboardInterrupt as error:
             interrupt = error
@@ -102,19 +117,18 @@ def help_out(offers: SimpleQueue[Offer]) -> None:
     while True:
         offer = offers.get()
         if offer.is_for("helper"):
-            try:
-                offer.work()
-            except BaseException as error:  # raised again where the kernel was launched
-                offer.error = error
-            offer.done.set()
-        del offer  # and the arrays with it
+            offer.join()
 
 
 @functools.cache
-def start_helpers() -> tuple[SimpleQueue[Offer], int]:
-    """A thread for every core but the caller's; returns where they look for work, and how many they are."""
+def helpers() -> tuple[SimpleQueue[Offer], int]:
+    """A thread for every core but the caller's, started at the first call."""
+    return start_helpers(number_of_threads() - 1)
+
+
+def start_helpers(number: int) -> tuple[SimpleQueue[Offer], int]:
+    """So many threads; returns where they look for work, and how many they are."""
     offers: SimpleQueue[Offer] = SimpleQueue()
-    number = number_of_threads() - 1
     for _ in range(number):
         threading.Thread(target=help_out, args=(offers,), name="tinyresnet", daemon=True).start()
     return offers, number
@@ -133,7 +147,7 @@ def after_fork() -> None:
     """A forked child has none of its parent's threads, and nobody who would unlock what they had locked."""
     global LAUNCH
     LAUNCH = threading.Lock()
-    start_helpers.cache_clear()
+    helpers.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

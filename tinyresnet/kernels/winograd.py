@@ -11,7 +11,7 @@ convolution of dy with the weights turned round, dg = G.T [ sum_patches (B.T d B
 
 The price is rounding: the points' powers differ in size. In float32 at ResNet-50's layers the largest error is 5e-6 to
 1.4e-5 of the largest output, thirty times that of the direct product; TINYRESNET_WINOGRAD=0 turns the method off. One
-infinity makes NaN of every output whose patch holds it.
+infinity may make NaN of every output whose patch holds it.
 
 Every transform is one function of a small square of pixels with some channels, d[u, v, c]: it transforms along u and
 lays the result down transposed. Called twice, it has transformed along both, and u and v are in their places again.

@@ -6,7 +6,7 @@ joined by dots, the attribute names on the way down are the names torchvision gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -19,6 +19,19 @@ class LoadReport(NamedTuple):
     missing: list[str]  # in the model, not in the state
     unexpected: list[str]  # in the state, not in the model
     mismatched: list[str]  # in both, with different shapes
+
+
+class Later:
+    """An array that is not kept, and computed when it is asked for; then kept for others who saved it, too."""
+
+    def __init__(self, compute: Callable[[], Array]):
+        self.compute = compute
+        self.computed: Array | None = None
+
+    def array(self) -> Array:
+        if self.computed is None:
+            self.computed = self.compute()
+        return self.computed
 
 
 class Layer:
@@ -49,12 +62,12 @@ class Layer:
         self._saved = values if self.training else None
 
     def saved(self) -> tuple:
-        """Hand the values over and let go of them, so that memory falls as backward proceeds."""
+        """Hand the values over and let go of them, so that memory falls as backward proceeds; Later ones are computed."""
         if self._saved is None:
             name = type(self).__name__
             raise RuntimeError(f"{name}.backward needs a forward in train mode before it, one for each backward")
         values, self._saved = self._saved, None
-        return values
+        return tuple(value.array() if isinstance(value, Later) else value for value in values)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of forward(x) for x of this shape, without computing it."""

@@ -11,7 +11,7 @@ from tinyresnet.kernels import gradient_sums, input_gradient, moments, normalise
 from tinyresnet.layers.base import Layer, check_gradient, check_images
 
 
-class Constants(NamedTuple):
+class SecondPass(NamedTuple):
     """dx = factors[0] * dz + factors[1] * (x - mean) + factors[2], once the sums over the batch are known."""
 
     x: Array
@@ -47,7 +47,7 @@ class BatchNorm2d(Layer):
 
     def forward(self, x: Array) -> Array:
         check_images(x, len(self.weight), self.weight.dtype)
-        return self.apply(x, moments(x) if self.uses_batch else None)
+        return normalise(x, *self.constants(x, moments(x) if self.uses_batch else None))
 
     def backward(self, dy: Array) -> Array:
         return self.input_gradient(*self.parameter_gradients(dy))
@@ -57,21 +57,23 @@ class BatchNorm2d(Layer):
         """Whether mean and variance are the batch's own."""
         return self.training and not self.frozen
 
-    def apply(self, x: Array, batch: tuple[Array, Array] | None, *, skip: Array | None = None,
-              relu: bool = False) -> Array:
-        """Forward, with the batch's moments where they are used; then, in the same pass, "+ skip" and the ReLU."""
+    def constants(self, x: Array, batch: tuple[Array, Array] | None) -> tuple[Array, Array, Array]:
+        """Mean, scale and shift of y = (x - mean) * scale + shift; saves what backward needs, updates the running moments.
+
+        batch: mean and variance of x where `uses_batch`.
+        """
         if batch is None:
             self.save(x.shape)
-            return normalise(x, self.running_mean, self._scale(self.running_var), self.bias, skip, relu)
+            return self.running_mean, self._scale(self.running_var), self.bias
         M = x.size // x.shape[3]  # values a channel
         if M == 1:
             raise ValueError(f"batch norm in training needs more than one value a channel, got x of shape {x.shape}")
         mean, var = (moment.astype(x.dtype) for moment in batch)
         self._update_running(mean, var * (M / (M - 1)))
         self.save(x.shape, x, mean, var)
-        return normalise(x, mean, self._scale(var), self.bias, skip, relu)
+        return mean, self._scale(var), self.bias
 
-    def parameter_gradients(self, dy: Array, y: Array | None = None) -> tuple[Array, Constants | None]:
+    def parameter_gradients(self, dy: Array, y: Array | None = None) -> tuple[Array, SecondPass | None]:
         """The first pass of backward; returns dz and what the second pass needs, nothing where mean and var are constants.
 
         dz is dy; where y = relu(z) of this layer's output z is given, it is the gradient of z.
@@ -91,11 +93,11 @@ class BatchNorm2d(Layer):
         # x moves y directly, through the variance and through the mean:
         # dx = weight / std * (dz - x_hat * dweight / M - dbias / M)
         factors = np.stack([np.ones_like(std), -dweight / (M * std), -dbias / M]) * self._scale(var)  # (3, C)
-        return dz, Constants(x, mean, factors)
+        return dz, SecondPass(x, mean, factors)
 
-    def input_gradient(self, dz: Array, constants: Constants | None) -> Array:
+    def input_gradient(self, dz: Array, second: SecondPass | None) -> Array:
         """The second pass: dx."""
-        return dz * self._scale(self.running_var) if constants is None else input_gradient(dz, *constants)
+        return dz * self._scale(self.running_var) if second is None else input_gradient(dz, *second)
 
     def _scale(self, var: Array) -> Array:
         """What x - mean is multiplied by."""

@@ -9,13 +9,15 @@ the library's own layers are run together, so that a layer of yours in their pla
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import conv_forward, conv_moments, pointwise_backward
+from tinyresnet.kernels import conv_forward, conv_moments, normalise, pointwise_backward
 from tinyresnet.kernels.jit import KERNELS
-from tinyresnet.layers.base import Layer
+from tinyresnet.layers.base import Later, Layer
 from tinyresnet.layers.batchnorm import BatchNorm2d
 from tinyresnet.layers.conv import Conv2d
 from tinyresnet.layers.relu import ReLU
@@ -37,19 +39,28 @@ class ConvBatchNorm(NamedTuple):
     bn: BatchNorm2d
     relu: ReLU | None
 
-    def forward(self, x: Array, *, skip: Array | None = None) -> Array:
-        """y = relu(bn(conv(x)) + skip)."""
+    def forward(self, x: Array) -> Array:
+        return self.run(x, x)[0]
+
+    def run(self, x: Array, keep: Array | Later, *, skip: Array | None = None) -> tuple[Array, Array | Later]:
+        """y = relu(bn(conv(x)) + skip), and what to keep of y for backward: relu(bn(z)) is quickly computed again.
+
+        keep: what to keep of x.
+        """
         conv, bn, relu = self
         conv.check(x)
         if bn.uses_batch:
             z, *batch = conv_moments(x, conv.weight, conv.stride, conv.padding)
         else:
             z, batch = conv_forward(x, conv.weight, conv.stride, conv.padding), None
-        y = bn.apply(z, batch, skip=skip, relu=relu is not None)
-        conv.save(x)
+        conv.save(keep)
+        skip = skip if skip is None else np.broadcast_to(skip, z.shape)
+        compute = partial(normalise, z, *bn.constants(z, batch), skip, relu is not None)
+        y = compute()
+        keep_y = Later(compute) if bn.uses_batch and skip is None else y
         if relu is not None:
-            relu.save(y)
-        return y
+            relu.save(keep_y)
+        return y, keep_y
 
     def backward(self, dy: Array) -> Array:
         return self.propagate(dy)[0]
@@ -57,10 +68,10 @@ class ConvBatchNorm(NamedTuple):
     def propagate(self, dy: Array, *, add: Array | None = None) -> tuple[Array, Array]:
         """dx + add, and the gradient of the sum bn(conv(x)) + skip."""
         conv, bn, relu = self
-        dsum, constants = bn.parameter_gradients(dy, relu.saved()[0] if relu is not None else None)
-        if constants is None or conv.frozen or (conv.weight.shape[0], conv.stride, conv.padding) != (1, 1, 0):
-            return conv.propagate(bn.input_gradient(dsum, constants), add=add), dsum
-        dx, conv.grads["weight"] = pointwise_backward(dsum, *constants, *conv.saved(), conv.weight, add)
+        dsum, second = bn.parameter_gradients(dy, relu.saved()[0] if relu is not None else None)
+        if second is None or conv.frozen or (conv.weight.shape[0], conv.stride, conv.padding) != (1, 1, 0):
+            return conv.propagate(bn.input_gradient(dsum, second), add=add), dsum
+        dx, conv.grads["weight"] = pointwise_backward(dsum, *second, *conv.saved(), conv.weight, add)
         return dx, dsum
 
 
@@ -72,9 +83,10 @@ class FusedBlock(NamedTuple):
 
     def forward(self, x: Array) -> Array:
         y = x
+        keep: Array | Later = x
         for step in self.steps[:-1]:
-            y = step.forward(y)
-        return self.steps[-1].forward(y, skip=self.downsample.forward(x))
+            y, keep = step.run(y, keep)
+        return self.steps[-1].run(y, keep, skip=self.downsample.forward(x))[0]
 
     def backward(self, dy: Array) -> Array:
         first, *between, last = self.steps
@@ -87,13 +99,18 @@ class FusedBlock(NamedTuple):
 Step = Layer | ConvBatchNorm
 
 
+def fit(conv: Conv2d, bn: BatchNorm2d) -> bool:
+    """Whether the two can run together."""
+    return is_ours(conv) and is_ours(bn) and not conv.has_bias and conv.weight.shape[3] == len(bn.weight)
+
+
 def in_steps(layers: Iterable[Layer]) -> list[Step]:
     """The layers, those that can run together as one step."""
     steps: list[Step] = []
     rest = list(layers)
     while rest:
         match rest[:3]:
-            case [Conv2d() as conv, BatchNorm2d() as bn, *after] if is_ours(conv) and is_ours(bn) and not conv.has_bias:
+            case [Conv2d() as conv, BatchNorm2d() as bn, *after] if fit(conv, bn):
                 relu = after[0] if after and isinstance(after[0], ReLU) and is_ours(after[0]) else None
                 steps.append(ConvBatchNorm(conv, bn, relu))
                 del rest[: 2 if relu is None else 3]
