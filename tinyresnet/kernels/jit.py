@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -51,23 +50,23 @@ def compiled(function: Callable) -> Callable:
     return dispatcher
 
 
-def faster_than(reference: Callable, *, places: str = "") -> Callable:
+def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
     """Decorate the fast version of `reference`; in reference mode, use the reference in its place.
 
     Arrays are handed over C-contiguous, so that each kernel is compiled once for each dtype and not for each layout.
     Raises ValueError unless they hold floating-point numbers of one kind, but for the argument that holds places (uint8).
+
+    places: its number among the arguments.
     """
 
     def decorate(function: Callable) -> Callable:
         if KERNELS == "reference":
             return reference
 
-        signature = inspect.signature(function)
-
         @functools.wraps(function)
         def kernel(*args, **options):
-            given = signature.bind(*args, **options).arguments
-            arrays = [a for name, a in given.items() if isinstance(a, np.ndarray) and name != places]
+            numbers = *(a for number, a in enumerate(args) if number != places), *options.values()
+            arrays = [a for a in numbers if isinstance(a, np.ndarray)]
             if len(dtypes := {a.dtype for a in arrays}) != 1 or dtypes.pop() not in (np.float32, np.float64):
                 raise ValueError(f"{function.__name__} takes arrays of float32 or of float64, all alike, got "
                                  f"{', '.join(str(a.dtype) for a in arrays)}")
