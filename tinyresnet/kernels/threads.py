@@ -51,7 +51,7 @@ def launch(kernel: Callable, tiles: int, *args) -> None:
 def share_out(kernel: Callable, tiles: int, args: tuple) -> None:
     """Take one piece after the other, together with the helpers; return when nobody works on one any more."""
     offers, number = helpers()
-    step = -(-tiles // (PIECES * (number + 1)))
+    step = max(1, tiles // (PIECES * (number + 1)))
     pieces = iter(range(0, tiles, step))
 
     def work() -> None:

@@ -34,6 +34,7 @@ from tinyresnet.kernels.windows import copy
 ENABLED = os.environ.get("TINYRESNET_WINOGRAD", "1") != "0"
 LANES = 64  # channels that are transformed together: two 6x6 squares of them fit into the first-level cache
 PAD = 80  # numbers between the points of two kinds, whose distance would often be a power of two, for which caches are bad
+PATCHES = 16  # fewer make 36 products of few rows, each of which reads its share of four times as many weights
 WORKSPACE = 20e6  # bytes: the points of some images at a time, so that they stay in the last-level cache
 
 
@@ -41,7 +42,7 @@ def suits(x: Array, shape: tuple, kernel: int, stride: int, padding: int) -> boo
     """Whether the method is enabled, fits the geometry, and pays: many channels, and patches enough for a product."""
     N, P, Q, O = shape
     return (ENABLED and (kernel, stride) == (3, 1) and padding <= 2 and min(x.shape[3], O) >= 32
-            and N * -(-P // 4) * -(-Q // 4) >= 32)
+            and N * -(-P // 4) * -(-Q // 4) >= PATCHES)
 
 
 def pixels_of_tiles(shape: tuple) -> Array:
