@@ -76,8 +76,7 @@ def conv_backward_input(dy, weight, shape, stride, padding, skip=None):
     if stride == 1:
         return convolve(dy, direct.turned(weight, K), 1, K - 1 - padding, skip=skip)[0]
     dx = empty(shape, dy.dtype)
-    dx[:] = 0 if skip is None else skip
-    direct.scatter_input(dy, weight, stride, padding, dx)
+    direct.scatter_input(dy, weight, stride, padding, np.empty(0, dy.dtype) if skip is None else skip, dx)
     return dx
 
 

@@ -15,7 +15,7 @@ from tinyresnet.kernels.epilogue import finish, tile_moments
 from tinyresnet.kernels.jit import compiled
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
-from tinyresnet.kernels.windows import gather, scatter
+from tinyresnet.kernels.windows import copy, gather, scatter
 
 TILE = 224  # windows in a tile: some whole rows of each of ResNet's images; 200 to 800 were equally fast
 COLUMNS = 512  # output channels in a tile, so that y stays in the second-level cache
@@ -45,12 +45,13 @@ def forward(x, weight, stride, padding, prepared, y, *epilogue):
            *epilogue)
 
 
-def scatter_input(dy, weight, stride, padding, dx):
-    """dx += what each window's gradient is for its pixels."""
+def scatter_input(dy, weight, stride, padding, skip, dx):
+    """dx = skip, or zero if it has no elements, plus what each window's gradient is for its pixels."""
     N, P, Q, O = dy.shape
     K = weight.shape[0]
     rows, images = max(1, TILE // Q), max(1, min(TILE // (P * Q), (N + 3) // 4))
-    launch(scatter_tiles, -(-N // images), dy, turned(weight, 1).reshape(O, K, K, -1), stride, padding, rows, images, dx)
+    launch(scatter_tiles, -(-N // images), dy, turned(weight, 1).reshape(O, K, K, -1), stride, padding, rows, images,
+           skip.reshape(-1), dx)
 
 
 def backward_weight(x, dy, kernel, stride, padding):
@@ -74,10 +75,12 @@ def groups_of(rows: int, least: int, weights: int) -> tuple[int, int]:
 
 
 def add_up(sums: Array) -> Array:
-    """The sum over the first axis, in order, in memory of its own."""
-    if len(sums) > 1:
-        launch(add_groups, -(-sums[0].size // SPAN), sums.reshape(len(sums), -1))
-    return sums[0].copy()
+    """The sum over the first axis, in order."""
+    if len(sums) == 1:
+        return sums[0]
+    total = empty(sums.shape[1:], sums.dtype)
+    launch(add_groups, -(-total.size // SPAN), sums.reshape(len(sums), -1), total.reshape(-1))
+    return total
 
 
 def turned(weight: Array, K: int) -> Array:
@@ -122,14 +125,15 @@ def weight_tiles(first, last, x, dy, stride, padding, rows, group_rows, columns,
 
 
 @compiled
-def add_groups(first, last, sums):
-    """sums[0] += sums[1] + sums[2] + ..., in this order, for blocks of the numbers of sums (groups, numbers)."""
+def add_groups(first, last, sums, total):
+    """total (numbers,) = sums[0] + sums[1] + ..., in this order, of sums (groups, numbers), in blocks of numbers."""
     for block in range(first, last):
-        total = sums[0, block * SPAN : (block + 1) * SPAN]
+        result = total[block * SPAN : (block + 1) * SPAN]
+        copy(sums[0, block * SPAN : (block + 1) * SPAN], result)
         for group in range(1, len(sums)):
             part = sums[group, block * SPAN : (block + 1) * SPAN]
-            for i in range(len(total)):
-                total[i] += part[i]
+            for i in range(len(result)):
+                result[i] += part[i]
 
 
 @compiled
@@ -147,12 +151,20 @@ def turn_tiles(first, last, weight, result):
 
 
 @compiled
-def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, dx):
-    """dx += the gradient of every window, by weight (O, K, K, C); a tile is some whole images, because windows overlap."""
+def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, skip, dx):
+    """dx = skip + the gradient of every window, by weight (O, K, K, C).
+
+    A tile is some whole images, because windows overlap.
+    """
     N, P, Q, O = dy.shape
+    size, values = images * dx[0].size, dx.reshape(-1)
     K, depth, w = weight.shape[1], weight.size // O, weight.reshape(-1)
     dcols = np.empty((rows * Q, depth), dtype=dy.dtype)
     for owned in range(first, last):
+        if len(skip):
+            copy(skip[owned * size : (owned + 1) * size], values[owned * size : (owned + 1) * size])
+        else:
+            values[owned * size : (owned + 1) * size] = 0
         last_row = min(N, (owned + 1) * images) * P
         for start in range(owned * images * P, last_row, rows):
             end = min(last_row, start + rows)
