@@ -26,6 +26,7 @@ Job = Callable[[], Array | None]
 
 OURS, PRODUCT = "tinyresnet", "matrix product"
 WARM_UP = 2  # rounds that do not count: compilation, first use of memory, a library's search for its fastest kernel
+SHORT = 0.5  # seconds: less is called once more before it is timed, because a processor that has rested begins slowly
 REST = 0.1  # seconds before each call: threads of the one before, which may still wait for work by spinning, fall asleep
 CLASSES = 1000
 
@@ -60,14 +61,17 @@ def alternate(jobs: Mapping[str, Job], repeats: int, *, rest: float = REST, labe
     """
     say(f"  {label}: {', '.join(jobs) if len(jobs) < 8 else f'{len(jobs)} jobs'}, {WARM_UP} + {repeats} rounds")
     seconds: Timings = {name: [] for name in jobs}
+    elapsed: dict[str, float] = {}
     for number in tqdm(range(WARM_UP + repeats), desc=label, unit=" rounds", leave=False, disable=None):
         for name, job in jobs.items():
             time.sleep(rest)
+            if rest and number and elapsed[name] < SHORT:
+                job()
             begin = time.perf_counter()
             job()
-            elapsed = time.perf_counter() - begin
+            elapsed[name] = time.perf_counter() - begin
             if number >= WARM_UP:
-                seconds[name].append(elapsed)
+                seconds[name].append(elapsed[name])
     return seconds
 
 

@@ -82,8 +82,17 @@ def tiles_in_pieces(first, last, x, w, y):
         product(cols.reshape(-1), 9 * C, False, w, O, y[tile * 8 * W :].reshape(-1), O, 8 * W, O, 9 * C, 0)
 
 
+def fresh_tiles(x: Array, weight: Array) -> Array:
+    """Eight rows of windows at a time, which stay in the cache; each thread has a product of its own"""
+    small, memory.SMALL = memory.SMALL, sys.maxsize
+    try:
+        return tile_by_tile(whole_tiles, x, weight)
+    finally:
+        memory.SMALL = small
+
+
 def tiles(x: Array, weight: Array) -> Array:
-    """Eight rows of windows at a time, which stay in the cache; a product each, on the thread that gathered them"""
+    """y in memory that was used before"""
     return tile_by_tile(whole_tiles, x, weight)
 
 
@@ -92,27 +101,23 @@ def pieces(x: Array, weight: Array) -> Array:
     return tile_by_tile(tiles_in_pieces, x, weight)
 
 
-def fresh_winograd(x: Array, weight: Array) -> Array:
-    """Winograd's F(4x4, 3x3): 36 multiplications instead of 144"""
-    small, memory.SMALL = memory.SMALL, sys.maxsize
-    try:
-        return conv.conv_forward(x, weight, 1, 1)
-    finally:
-        memory.SMALL = small
-
-
-def shelved_winograd(x: Array, weight: Array) -> Array:
-    """The same in memory that was used before; this is what the library does"""
+def winograds_method(x: Array, weight: Array) -> Array:
+    """Winograd's F(4x4, 3x3), 36 multiplications instead of 144: what the library does"""
     return conv.conv_forward(x, weight, 1, 1)
 
 
 WAYS: list[Callable[[Array, Array], Array]] = [
-    compiled_loops, numpy_im2col, numba_im2col, tiles, pieces, fresh_winograd, shelved_winograd]
+    compiled_loops, numpy_im2col, numba_im2col, fresh_tiles, tiles, pieces, winograds_method]
 
 
 def timed(function: Callable, x: Array, weight: Array) -> float:
-    """Seconds; first, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall asleep."""
+    """Seconds of a second call.
+
+    Before the first one, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall
+    asleep; and a processor that has rested begins slowly.
+    """
     time.sleep(0.1)
+    function(x, weight)
     start = time.perf_counter()
     function(x, weight)
     return time.perf_counter() - start

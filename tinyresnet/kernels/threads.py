@@ -27,7 +27,7 @@ else:
     BLAS = []
 
 LAUNCH = threading.Lock()
-PIECES = 4  # a thread: few cost little, many let a thread that was held up do less
+PIECES = 8  # a thread: few cost little, many let a thread that was held up do less
 
 
 def launch(kernel: Callable, tiles: int, *args) -> None:
