@@ -30,7 +30,7 @@ class Linear(Layer):
     def forward(self, x: Array) -> Array:
         C = len(self.weight)
         if not isinstance(x, np.ndarray) or x.ndim != 2 or x.shape[1] != C or len(x) == 0 or x.dtype != self.weight.dtype:
-            raise ValueError(f"expected a non-empty x (N, {C}) of dtype {self.weight.dtype}, got shape {np.shape(x)} "
+            raise ValueError(f"expected x (N, {C}) of dtype {self.weight.dtype}, not empty, got shape {np.shape(x)} "
                              f"of {getattr(x, 'dtype', type(x).__name__)}")
         self.save(x)
         # y = x @ weight + bias, as a 1x1 convolution of images of one pixel: NumPy's product would wake threads of its own
