@@ -1,6 +1,6 @@
 """How fast, how large: tinyresnet measured on this machine, in turns with PyTorch and ONNX Runtime where installed.
 
-    python examples/benchmark.py                                all about ResNet-50: some twenty minutes on two cores
+    python examples/benchmark.py                                all about ResNet-50: about twelve minutes on two cores
     python examples/benchmark.py --only step inference          some sections
     python examples/benchmark.py --json benchmark.json --plot growth.png
 

@@ -8,6 +8,7 @@ against the one before. The loops in Python are given one image of 4x4 pixels. d
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -125,6 +126,8 @@ def timed(function: Callable, x: Array, weight: Array) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for each way: milliseconds, GFLOP/s, and how many times as fast as the way before."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args(arguments)
     rng = np.random.default_rng(0)
     x = np.maximum(rng.standard_normal((16, 28, 28, 128), dtype=np.float32), 0)
     weight = rng.standard_normal((3, 3, 128, 128), dtype=np.float32)
