@@ -58,48 +58,43 @@ def numba_im2col(x: Array, weight: Array) -> Array:
     return (im2col(x, 3, 1, 1) @ weight.reshape(-1, weight.shape[3])).reshape(*x.shape[:3], -1)
 
 
-def tile_by_tile(kernel: Callable, x: Array, weight: Array) -> Array:
-    N, H, W, C = x.shape
+def tile_by_tile(x: Array, weight: Array, in_pieces: bool) -> Array:
+    N, H, W, _ = x.shape
     y = memory.empty((N, H, W, weight.shape[3]), x.dtype)
-    launch(kernel, N * H // 8, x, weight.reshape(-1), y.reshape(-1, weight.shape[3]))
+    launch(tile_kernel, N * H // 8, x, weight.reshape(-1), in_pieces, y.reshape(-1, weight.shape[3]))
     return y
 
 
 @njit(nogil=True)
-def whole_tiles(first, last, x, w, y):
+def tile_kernel(first, last, x, weight, in_pieces, y):
+    """y (N*H*W, O) of some tiles of eight rows each; weight (9*C*O,)."""
     _, H, W, C = x.shape
     O = y.shape[1]
     for tile in range(first, last):
-        cols = gather(x, tile * 8, tile * 8 + 8, H, W, 3, 1, 1)
-        gemm(cols.reshape(-1), 9 * C, False, w, O, y[tile * 8 * W :].reshape(-1), O, 8 * W, O, 9 * C, 0)
-
-
-@njit(nogil=True)
-def tiles_in_pieces(first, last, x, w, y):
-    _, H, W, C = x.shape
-    O = y.shape[1]
-    for tile in range(first, last):
-        cols = gather(x, tile * 8, tile * 8 + 8, H, W, 3, 1, 1)
-        product(cols.reshape(-1), 9 * C, False, w, O, y[tile * 8 * W :].reshape(-1), O, 8 * W, O, 9 * C, 0)
+        cols, part = gather(x, tile * 8, tile * 8 + 8, H, W, 3, 1, 1).reshape(-1), y[tile * 8 * W :].reshape(-1)
+        if in_pieces:
+            product(cols, 9 * C, False, weight, O, 1, part, O, 8 * W, O, 9 * C, 0)
+        else:
+            gemm(cols, 9 * C, False, weight, O, part, O, 8 * W, O, 9 * C, 0)
 
 
 def fresh_tiles(x: Array, weight: Array) -> Array:
     """Eight rows of windows at a time, which stay in the cache; each thread has a product of its own"""
     small, memory.SMALL = memory.SMALL, sys.maxsize
     try:
-        return tile_by_tile(whole_tiles, x, weight)
+        return tiles(x, weight)
     finally:
         memory.SMALL = small
 
 
 def tiles(x: Array, weight: Array) -> Array:
     """y in memory that was used before"""
-    return tile_by_tile(whole_tiles, x, weight)
+    return tile_by_tile(x, weight, in_pieces=False)
 
 
 def pieces(x: Array, weight: Array) -> Array:
     """Each product in pieces that OpenBLAS multiplies without packing (AVX-512)"""
-    return tile_by_tile(tiles_in_pieces, x, weight)
+    return tile_by_tile(x, weight, in_pieces=True)
 
 
 def winograds_method(x: Array, weight: Array) -> Array:

@@ -9,7 +9,7 @@ import pytest
 from test_kernels import PRODUCTS, arguments, largest_error, normals
 
 from tinyresnet.gradcheck import directional_errors, prepared
-from tinyresnet.kernels import conv_backward_weight, conv_forward, winograd
+from tinyresnet.kernels import conv_backward_weight, conv_forward, transforms, winograd
 from tinyresnet.kernels.conv import conv_forward_reference
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.layers import Conv2d
@@ -30,10 +30,10 @@ LAYER = (2, 16, 20, 40), (3, 3, 40, 33)  # x and weight: 40 patches, and neither
 def test_a_transform_called_twice_is_exact_for_whole_numbers(name):
     matrix, divisor = TRANSFORMS[name]
     rows, columns = matrix.shape
-    whole = np.random.default_rng(0).integers(-9, 9, (columns, columns, winograd.LANES))
-    half, full = np.empty((columns, rows, winograd.LANES)), np.empty((rows, rows, winograd.LANES))
-    getattr(winograd, name)(whole * float(divisor**2), half)
-    getattr(winograd, name)(half, full)
+    whole = np.random.default_rng(0).integers(-9, 9, (columns, columns, transforms.LANES))
+    half, full = np.empty((columns, rows, transforms.LANES)), np.empty((rows, rows, transforms.LANES))
+    getattr(transforms, name)(whole * float(divisor**2), half)
+    getattr(transforms, name)(half, full)
     np.testing.assert_array_equal(full, np.einsum("ui,vj,ijc->uvc", matrix, matrix, whole))
 
 

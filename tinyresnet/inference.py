@@ -15,21 +15,22 @@ from typing import Self, overload
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels import conv_finish, out_size
-from tinyresnet.layers import Identity, Layer, Sequential
-from tinyresnet.layers.base import check_images
+from tinyresnet.kernels import conv_finish
+from tinyresnet.layers import Conv2d, Identity, Layer, Sequential
 from tinyresnet.layers.fused import ConvBatchNorm, FusedBlock, block_of, in_steps
 from tinyresnet.resnet import ResidualBlock, ResNet
 
 
-class FoldedConv2d(Layer):
+class FoldedConv2d(Conv2d):
     """y = relu(conv(x) + bias + skip), in one pass; the ReLU only where the network had one.
 
     Shapes: x (N, H, W, C), skip and y (N, P, Q, O).
     """
 
+    param_names = ()  # nothing to train
+
     def __init__(self, step: ConvBatchNorm):
-        super().__init__()
+        Layer.__init__(self)
         conv, bn, relu = step
         scale = bn.weight / np.sqrt(bn.running_var.astype(np.float64) + bn.eps)  # (O,)
         self.weight = (conv.weight * scale).astype(conv.weight.dtype)
@@ -38,21 +39,11 @@ class FoldedConv2d(Layer):
         self.prepared: dict[str, Array] = {}  # the weights as a kernel wants them, since they will not change
 
     def forward(self, x: Array, *, skip: Array | None = None) -> Array:
-        check_images(x, self.weight.shape[2], self.weight.dtype)
-        self.output_shape(x.shape)  # raises for an image smaller than the kernel
+        self.check(x)
         return conv_finish(x, self.weight, self.stride, self.padding, self.bias, skip, self.relu, self.prepared)
 
     def backward(self, dy: Array) -> Array:
         raise RuntimeError("a folded network gives answers only; train the one that it was made from")
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        N, H, W, _ = shape
-        K, _, _, O = self.weight.shape
-        return N, out_size(H, K, self.stride, self.padding), out_size(W, K, self.stride, self.padding), O
-
-    def __repr__(self) -> str:
-        K, _, C, O = self.weight.shape
-        return f"FoldedConv2d({C}, {O}, kernel_size={K}, stride={self.stride}, padding={self.padding})"
 
 
 class FoldedBlock(Layer):

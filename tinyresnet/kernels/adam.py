@@ -35,6 +35,7 @@ def adam_step(param, g, m, v, lr, beta1, beta2, eps, t):
 
 @compiled
 def adam_tiles(first, last, param, g, m, v, numbers):
+    """adam_step for TILE numbers of each array, a tile."""
     lr, beta1, rest1, beta2, rest2, correction1, correction2, eps = numbers
     tile = slice(first * TILE, last * TILE)
     param, g, m, v = param[tile], g[tile], m[tile], v[tile]

@@ -24,32 +24,39 @@ if KERNELS == "numba":
         binding.add_symbol(f"tinyresnet_{name}", get_cython_function_address("scipy.linalg.cython_blas", name))
         return types.ExternalFunction(f"tinyresnet_{name}", types.void(*[types.intp] * 13))
 
-    SMALL_MATRICES = any(library.info().get("architecture") in ("SkylakeX", "Cooperlake", "SapphireRapids")
-                         for library in BLAS)
     sgemm, dgemm = blas_function("sgemm"), blas_function("dgemm")
 
 
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # as OpenBLAS names its kernels
+SMALL_MATRICES = any(library.info().get("architecture") in AVX512 for library in BLAS)
+PANEL = 64  # columns in a piece
+
+
 @compiled
-def product(a, lda, transpose_a, b, ldb, c, ldc, M, N, K, keep):
+def product(a, lda, transpose_a, b, ldb, step, c, ldc, M, N, K, keep):
     """c = op(a) @ b + keep * c, with op(a) (M, K), b (K, N), c (M, N), op the identity or the transpose.
 
     a, b and c are contiguous, one-dimensional and begin with the matrix' first number; lda, ldb and ldc numbers lie
-    between the beginnings of two rows.
+    between the beginnings of two rows. PANEL numbers of a row of b lie together, the next ones PANEL * step further on:
+    step is 1, or K for a matrix in panels (panels.py).
     """
-    m_block, n_block, k_block = (128, 64, 112) if transpose_a else (112, 64, 128)
+    m_block, n_block, k_block = (128, PANEL, 112) if transpose_a else (112, PANEL, 128)
     if not SMALL_MATRICES:
-        m_block, n_block, k_block = M, N, K
+        m_block, n_block, k_block = M, N if step == 1 else PANEL, K
     for m in range(0, M, m_block):
         for k in range(0, K, k_block):
             for n in range(0, N, n_block):
-                gemm(a[k * lda + m if transpose_a else m * lda + k :], lda, transpose_a, b[k * ldb + n :], ldb,
+                gemm(a[k * lda + m if transpose_a else m * lda + k :], lda, transpose_a, b[k * ldb + n * step :], ldb,
                      c[m * ldc + n :], ldc, min(m_block, M - m), min(n_block, N - n), min(k_block, K - k),
                      1 if k > 0 else keep)
 
 
 @compiled
 def gemm(a, lda, transpose_a, b, ldb, c, ldc, M, N, K, keep):
-    """product in one call. BLAS counts along columns: its c is our c transposed, so b comes first."""
+    """product in one call, of a b whose rows are whole.
+
+    BLAS counts along columns: its c is our c transposed, so b comes first.
+    """
     sizes = np.array([N, M, K, ldb, lda, ldc], dtype=np.int32)
     factors = np.array([1, keep], dtype=c.dtype)
     letters = np.array([ord("N"), ord("T") if transpose_a else ord("N")], dtype=np.uint8)

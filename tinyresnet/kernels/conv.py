@@ -14,6 +14,7 @@ from tinyresnet.kernels.epilogue import finish_reference, merge_moments, moments
 from tinyresnet.kernels.im2col import col2im_reference, im2col_reference, out_size
 from tinyresnet.kernels.jit import faster_than
 from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.panels import turned
 
 
 def conv_forward_reference(x: Array, weight: Array, stride: int, padding: int) -> Array:
@@ -74,7 +75,7 @@ def conv_backward_input(dy, weight, shape, stride, padding, skip=None):
     """
     K = weight.shape[0]
     if stride == 1:
-        return convolve(dy, direct.turned(weight, K), 1, K - 1 - padding, skip=skip)[0]
+        return convolve(dy, turned(weight), 1, K - 1 - padding, skip=skip)[0]
     dx = empty(shape, dy.dtype)
     direct.scatter_input(dy, weight, stride, padding, np.empty(0, dy.dtype) if skip is None else skip, dx)
     return dx

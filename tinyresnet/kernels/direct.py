@@ -10,17 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.blas import product
+from tinyresnet.kernels.blas import PANEL, product
 from tinyresnet.kernels.epilogue import finish, tile_moments
 from tinyresnet.kernels.jit import compiled
 from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.panels import packed, transposed
 from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.windows import copy, gather, scatter
 
 TILE = 224  # windows in a tile: some whole rows of each of ResNet's images; 200 to 800 were equally fast
 COLUMNS = 512  # output channels in a tile, so that y stays in the second-level cache
 SPAN = 4096  # numbers that are added together
-BLOCK = 32  # rows of weights that are transposed together
 
 
 def rows_in_tile(shape: tuple) -> int:
@@ -40,9 +40,11 @@ def pixels_of_tiles(shape: tuple) -> Array:
 def forward(x, weight, stride, padding, prepared, y, *epilogue):
     """y = x convolved with weight, finished. Few tiles are cut into narrower columns: pieces of work for all threads."""
     O, number = y.shape[3], len(pixels_of_tiles(y.shape))
-    columns = min(COLUMNS, O if number >= 4 else max(64, -(-O * number // 8)))
-    launch(forward_tiles, number * -(-O // columns), x, weight, stride, padding, rows_in_tile(y.shape), columns, y,
-           *epilogue)
+    if "panels" not in prepared:
+        prepared["panels"] = packed(weight)
+    columns = min(COLUMNS, O if number >= 4 else -(-O * number // (8 * PANEL)) * PANEL)
+    launch(forward_tiles, number * -(-O // columns), x, weight.shape[0], stride, padding, prepared["panels"],
+           rows_in_tile(y.shape), columns, y, *epilogue)
 
 
 def scatter_input(dy, weight, stride, padding, skip, dx):
@@ -50,8 +52,7 @@ def scatter_input(dy, weight, stride, padding, skip, dx):
     N, P, Q, O = dy.shape
     K = weight.shape[0]
     rows, images = max(1, TILE // Q), max(1, min(TILE // (P * Q), (N + 3) // 4))
-    launch(scatter_tiles, -(-N // images), dy, turned(weight, 1).reshape(O, K, K, -1), stride, padding, rows, images,
-           skip.reshape(-1), dx)
+    launch(scatter_tiles, -(-N // images), dy, K, stride, padding, transposed(weight), rows, images, skip.reshape(-1), dx)
 
 
 def backward_weight(x, dy, kernel, stride, padding):
@@ -83,25 +84,18 @@ def add_up(sums: Array) -> Array:
     return total
 
 
-def turned(weight: Array, K: int) -> Array:
-    """weight (K, K, C, O) -> (K, K, O, C), with u and v reversed: the weights that take dy back to dx."""
-    C, O = weight.size // (K * K * weight.shape[-1]), weight.shape[-1]
-    result = empty((K, K, O, C), weight.dtype)
-    launch(turn_tiles, K * K * -(-C // BLOCK), weight.reshape(K * K, C, O), result.reshape(K * K, O, C))
-    return result
-
-
 @compiled
-def forward_tiles(first, last, x, weight, stride, padding, rows, columns, y, bias, skip, relu, mean, squares):
-    """y = x convolved with weight, finished; mean and squares of each tile, unless they have no elements."""
+def forward_tiles(first, last, x, K, stride, padding, panels, rows, columns, y, bias, skip, relu, mean, squares):
+    """y = x convolved with the weights in panels, finished; mean and squares of each tile, unless they have no elements."""
     N, P, Q, O = y.shape
-    K, depth, chunks = weight.shape[0], weight.size // O, (O + columns - 1) // columns
-    w, values, pixels = weight.reshape(-1), y.reshape(-1), y.reshape(-1, O)
+    number, depth, width = panels.shape
+    chunks, step = (O + columns - 1) // columns, 1 if number == 1 else depth
+    weight, values, pixels = panels.reshape(-1), y.reshape(-1), y.reshape(-1, O)
     for task in range(first, last):
         tile, o0 = task // chunks, task % chunks * columns
         o1, start, end = min(O, o0 + columns), tile * rows, min(N * P, (tile + 1) * rows)
         cols = gather(x, start, end, P, Q, K, stride, padding)  # (pixels, K*K*C)
-        product(cols.reshape(-1), depth, False, w[o0:], O, values[start * Q * O + o0 :], O,
+        product(cols.reshape(-1), depth, False, weight[o0 * step :], width, step, values[start * Q * O + o0 :], O,
                 (end - start) * Q, o1 - o0, depth, 0)
         if len(bias) or len(skip) or relu:
             finish(pixels, start * Q, end * Q, o0, o1, bias, skip, relu)
@@ -120,7 +114,7 @@ def weight_tiles(first, last, x, dy, stride, padding, rows, group_rows, columns,
         for start in range(group * group_rows, group_end, rows):
             end = min(group_end, start + rows)
             cols = gather(x, start, end, P, Q, K, stride, padding)  # (pixels, K*K*C)
-            product(cols.reshape(-1), depth, True, dy.reshape(-1)[start * Q * O + o0 :], O,
+            product(cols.reshape(-1), depth, True, dy.reshape(-1)[start * Q * O + o0 :], O, 1,
                     sums[group].reshape(-1)[o0:], O, depth, o1 - o0, (end - start) * Q, start > group * group_rows)
 
 
@@ -137,28 +131,14 @@ def add_groups(first, last, sums, total):
 
 
 @compiled
-def turn_tiles(first, last, weight, result):
-    """result (n, O, C) = weight (n, C, O), each matrix transposed and their order reversed."""
-    n, C, O = weight.shape
-    blocks = (C + BLOCK - 1) // BLOCK
-    for tile in range(first, last):
-        source, target = weight[tile // blocks], result[n - 1 - tile // blocks]
-        c0 = tile % blocks * BLOCK
-        for o in range(O):
-            row = target[o, c0 : c0 + BLOCK]
-            for c in range(len(row)):
-                row[c] = source[c0 + c, o]
-
-
-@compiled
-def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, skip, dx):
-    """dx = skip + the gradient of every window, by weight (O, K, K, C).
+def scatter_tiles(first, last, dy, K, stride, padding, panels, rows, images, skip, dx):
+    """dx = skip + the gradient of every window, by the transposed weights (O, K*K*C) in panels.
 
     A tile is some whole images, because windows overlap.
     """
     N, P, Q, O = dy.shape
     size, values = images * dx[0].size, dx.reshape(-1)
-    K, depth, w = weight.shape[1], weight.size // O, weight.reshape(-1)
+    depth, width, step = K * K * dx.shape[3], panels.shape[2], 1 if len(panels) == 1 else O
     dcols = np.empty((rows * Q, depth), dtype=dy.dtype)
     for owned in range(first, last):
         if len(skip):
@@ -168,6 +148,6 @@ def scatter_tiles(first, last, dy, weight, stride, padding, rows, images, skip, 
         last_row = min(N, (owned + 1) * images) * P
         for start in range(owned * images * P, last_row, rows):
             end = min(last_row, start + rows)
-            product(dy.reshape(-1)[start * Q * O :], O, False, w, depth, dcols.reshape(-1), depth,
+            product(dy.reshape(-1)[start * Q * O :], O, False, panels.reshape(-1), width, step, dcols.reshape(-1), depth,
                     (end - start) * Q, depth, O, 0)
             scatter(dcols, dx, start, end, P, Q, K, stride, padding)

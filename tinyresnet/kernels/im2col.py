@@ -44,6 +44,7 @@ def im2col(x, kernel, stride, padding):
 
 @compiled
 def im2col_rows(first, last, x, kernel, stride, padding, P, Q, cols):
+    """The windows first..last."""
     _, H, W, C = x.shape
     cols[first:last] = 0
     for row in range(first, last):
@@ -81,6 +82,7 @@ def col2im(cols, shape, kernel, stride, padding):
 
 @compiled
 def col2im_rows(first, last, cols, kernel, stride, padding, P, Q, x):
+    """The rows first..last of x (N*H): what all windows that hold a pixel say about it."""
     _, H, W, C = x.shape
     for row in range(first, last):
         n, i = row // H, row % H

@@ -12,10 +12,11 @@ from numpy import ndarray as Array
 from tinyresnet.kernels.batchnorm import input_gradient_pixel, input_gradient_reference
 from tinyresnet.kernels.blas import product
 from tinyresnet.kernels.conv import conv_backward_input_reference, conv_backward_weight_reference
-from tinyresnet.kernels.direct import add_up, groups_of, turned
+from tinyresnet.kernels.direct import add_up, groups_of
 from tinyresnet.kernels.epilogue import finish
 from tinyresnet.kernels.jit import compiled, faster_than
 from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.panels import transposed
 from tinyresnet.kernels.threads import launch
 
 TILE = 112  # pixels: as many as a product takes at once; 224 and 448 were 1 to 2 % slower
@@ -42,15 +43,15 @@ def pointwise_backward(dy, z, mean, factors, x, weight, skip=None):
     sums = empty((groups, 1, 1, C, O), x.dtype)
     skip = np.empty((0, C), x.dtype) if skip is None else skip.reshape(-1, C)
     launch(pointwise_groups, groups, dy.reshape(-1, O), z.reshape(-1, O), mean, factors, x.reshape(-1),
-           turned(weight, 1).reshape(-1), skip, rows, sums.reshape(groups, -1), dx.reshape(-1, C))
+           transposed(weight), skip, rows, sums.reshape(groups, -1), dx.reshape(-1, C))
     return dx, add_up(sums)
 
 
 @compiled
-def pointwise_groups(first, last, dy, z, mean, factors, x, weight, skip, rows, sums, dx):
-    """dx (pixels, C), and sums (groups, C * O) over the pixels of each group, so many rows; weight (O * C) transposed."""
+def pointwise_groups(first, last, dy, z, mean, factors, x, panels, skip, rows, sums, dx):
+    """dx (pixels, C), and sums (groups, C * O) over the pixels of each group, so many rows; weights (O, C) in panels."""
     pixels, C = dx.shape
-    O = len(mean)
+    O, width, step = len(mean), panels.shape[2], 1 if len(panels) == 1 else len(mean)
     dz = np.empty((TILE, O), dtype=dy.dtype)
     nothing = np.empty(0, dtype=dy.dtype)
     for group in range(first, last):
@@ -58,7 +59,8 @@ def pointwise_groups(first, last, dy, z, mean, factors, x, weight, skip, rows, s
             count = min(TILE, (group + 1) * rows - start, pixels - start)
             for pixel in range(count):
                 input_gradient_pixel(start + pixel, dy, z, mean, factors, pixel, dz)
-            product(x[start * C :], C, True, dz.reshape(-1), O, sums[group], O, C, O, count, start > group * rows)
-            product(dz.reshape(-1), O, False, weight, C, dx.reshape(-1)[start * C :], C, count, C, O, 0)
+            product(x[start * C :], C, True, dz.reshape(-1), O, 1, sums[group], O, C, O, count, start > group * rows)
+            product(dz.reshape(-1), O, False, panels.reshape(-1), width, step, dx.reshape(-1)[start * C :], C,
+                    count, C, O, 0)
             if len(skip):
                 finish(dx, start, start + count, 0, C, nothing, skip, False)

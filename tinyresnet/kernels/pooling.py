@@ -49,6 +49,7 @@ def maxpool(x, kernel, stride, padding, P, Q):
 
 @compiled
 def maxpool_rows(first, last, x, kernel, stride, padding, y, winner):
+    """The rows first..last of y (N*P)."""
     _, H, W, C = x.shape
     _, P, Q, _ = y.shape
     for row in range(first, last):
@@ -91,6 +92,7 @@ def maxpool_backward(dy, winner, shape, kernel, stride, padding):
 
 @compiled
 def maxpool_backward_rows(first, last, dy, winner, kernel, stride, padding, dx):
+    """The rows first..last of dx (N*H), from the windows that reach into them."""
     _, H, W, C = dx.shape
     _, P, Q, _ = dy.shape
     for row in range(first, last):

@@ -12,9 +12,6 @@ convolution of dy with the weights turned round, dg = G.T [ sum_patches (B.T d B
 The price is rounding: the points' powers differ in size. In float32 at ResNet-50's layers the largest error is 5e-6 to
 1.4e-5 of the largest output, thirty times that of the direct product; TINYRESNET_WINOGRAD=0 turns the method off. One
 infinity may make NaN of every output whose patch holds it.
-
-Every transform is one function of a small square of pixels with some channels, d[u, v, c]: it transforms along u and
-lays the result down transposed. Called twice, it has transformed along both, and u and v are in their places again.
 """
 
 from __future__ import annotations
@@ -28,11 +25,13 @@ from tinyresnet.kernels.blas import product
 from tinyresnet.kernels.epilogue import finish, tile_moments
 from tinyresnet.kernels.jit import compiled
 from tinyresnet.kernels.memory import empty
+from tinyresnet.kernels.panels import in_panels
 from tinyresnet.kernels.threads import launch
+from tinyresnet.kernels.transforms import (LANES, evaluate_gradient, evaluate_input, evaluate_weight, put, read_output,
+                                           read_weight, take, take_points)
 from tinyresnet.kernels.windows import copy
 
 ENABLED = os.environ.get("TINYRESNET_WINOGRAD", "1") != "0"
-LANES = 64  # channels that are transformed together: two 6x6 squares of them fit into the first-level cache
 PAD = 80  # numbers between the points of two kinds, whose distance would often be a power of two, for which caches are bad
 PATCHES = 16  # fewer make 36 products of few rows, each of which reads its share of four times as many weights
 WORKSPACE = 20e6  # bytes: the points of some images at a time, so that they stay in the last-level cache
@@ -73,14 +72,16 @@ def forward(x, weight, stride, padding, prepared, y, *epilogue):
         patches = (last - first) * rows * columns
         inputs, products = points_of(patches * C, x.dtype), points_of(patches * O, x.dtype)
         launch(transform_input, patches // columns, x, first, padding, rows, columns, inputs)
-        launch(multiply, 36, inputs, prepared["winograd"], products, patches, C, O)
+        launch(multiply, 36, inputs, prepared["winograd"], in_panels(C, O)[2], products, patches, C, O)
         launch(transform_output, patches // columns, products, first, rows, columns, y, *epilogue)
 
 
 def weights(weight):
-    """The points G g G.T of weight (3, 3, C, O)."""
-    points = points_of(weight[0, 0].size, weight.dtype)
-    launch(transform_weight, -(-weight[0, 0].size // LANES), weight.reshape(9, -1), points)
+    """The points G g G.T of weight (3, 3, C, O), those of a kind in panels."""
+    _, _, C, O = weight.shape
+    number, _, width = in_panels(C, O)
+    points = points_of(number * C * width, weight.dtype)
+    launch(transform_weight, C * -(-O // LANES), weight.reshape(9, -1), O, width, points)
     return points
 
 
@@ -100,114 +101,6 @@ def backward_weight(x, dy, padding):
 
 
 @compiled
-def evaluate_input(d, points):
-    """d (6, 6, LANES) -> points[v, :, c] = B.T d[:, v, c]. Numbers are made of the dtype of d: Numba would count a bare
-    4 times a float32 in float64."""
-    two, four, five = d.dtype.type(2), d.dtype.type(4), d.dtype.type(5)
-    for v in range(6):
-        for c in range(LANES):
-            d0, d1, d2, d3, d4, d5 = d[0, v, c], d[1, v, c], d[2, v, c], d[3, v, c], d[4, v, c], d[5, v, c]
-            a, b, e, f = d4 - four * d2, d3 - four * d1, d4 - d2, two * (d3 - d1)
-            points[v, 0, c] = four * d0 - five * d2 + d4
-            points[v, 1, c] = a + b
-            points[v, 2, c] = a - b
-            points[v, 3, c] = e + f
-            points[v, 4, c] = e - f
-            points[v, 5, c] = four * d1 - five * d3 + d5
-
-
-@compiled
-def read_output(m, y):
-    """m (6, V, LANES) -> y[v, :, c] = A.T m[:, v, c], y (V, 4, LANES)."""
-    two, four, eight = m.dtype.type(2), m.dtype.type(4), m.dtype.type(8)
-    for v in range(m.shape[1]):
-        for o in range(LANES):
-            m0, m1, m2, m3, m4, m5 = m[0, v, o], m[1, v, o], m[2, v, o], m[3, v, o], m[4, v, o], m[5, v, o]
-            a, b, e, f = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-            y[v, 0, o] = m0 + a + e
-            y[v, 1, o] = b + two * f
-            y[v, 2, o] = a + four * e
-            y[v, 3, o] = b + eight * f + m5
-
-
-@compiled
-def evaluate_gradient(y, points):
-    """y (4, V, LANES) -> points[v, :, o] = A y[:, v, o], points (V, 6, LANES): the transpose of read_output."""
-    two, four, eight = y.dtype.type(2), y.dtype.type(4), y.dtype.type(8)
-    for v in range(y.shape[1]):
-        for o in range(LANES):
-            y0, y1, y2, y3 = y[0, v, o], y[1, v, o], y[2, v, o], y[3, v, o]
-            a, b, e, f = y0 + y2, y1 + y3, y0 + four * y2, two * y1 + eight * y3
-            points[v, 0, o] = y0
-            points[v, 1, o] = a + b
-            points[v, 2, o] = a - b
-            points[v, 3, o] = e + f
-            points[v, 4, o] = e - f
-            points[v, 5, o] = y3
-
-
-@compiled
-def evaluate_weight(g, points):
-    """g (3, V, LANES) -> points[v, :, i] = G g[:, v, i], points (V, 6, LANES)."""
-    two, four, sixth = g.dtype.type(2), g.dtype.type(4), g.dtype.type(1 / 6)
-    for v in range(g.shape[1]):
-        for i in range(LANES):
-            g0, g1, g2 = g[0, v, i], g[1, v, i], g[2, v, i]
-            a, b, e = (g0 + g2) * sixth, g1 * sixth, (g0 / four + g2) * sixth
-            points[v, 0, i] = g0 / four
-            points[v, 1, i] = -a - b
-            points[v, 2, i] = -a + b
-            points[v, 3, i] = e + b / two
-            points[v, 4, i] = e - b / two
-            points[v, 5, i] = g2
-
-
-@compiled
-def read_weight(u, g):
-    """u (6, V, LANES) -> g[v, :, i] = G.T u[:, v, i], g (V, 3, LANES): the transpose of evaluate_weight."""
-    two, four, sixth = u.dtype.type(2), u.dtype.type(4), u.dtype.type(1 / 6)
-    for v in range(u.shape[1]):
-        for i in range(LANES):
-            u0, u1, u2, u3, u4, u5 = u[0, v, i], u[1, v, i], u[2, v, i], u[3, v, i], u[4, v, i], u[5, v, i]
-            a, b, e, f = (u1 + u2) * sixth, (u1 - u2) * sixth, (u3 + u4) * sixth, (u3 - u4) * sixth
-            g[v, 0, i] = u0 / four - a + e / four
-            g[v, 1, i] = f / two - b
-            g[v, 2, i] = u5 - a + e
-
-
-@compiled
-def take(x, n, i, j, c0, d):
-    """d[u, v] = LANES channels, from c0 on, of the pixels from (i, j) on; zero outside the image."""
-    _, H, W, C = x.shape
-    values, size = x.reshape(-1), min(LANES, C - c0)
-    for u in range(d.shape[0]):
-        for v in range(d.shape[1]):
-            at = ((n * H + i + u) * W + j + v) * C + c0
-            if 0 <= i + u < H and 0 <= j + v < W:
-                copy(values[at : at + size], d[u, v])
-            else:
-                d[u, v] = 0
-
-
-@compiled
-def put(d, points, at, size):
-    """points[u*V + v, at : at + size] = d[u, v]: each point is laid with those of its kind."""
-    U, V, _ = d.shape
-    for u in range(U):
-        for v in range(V):
-            copy(d[u, v], points[u * V + v, at : at + size])
-
-
-@compiled
-def take_points(points, at, d):
-    """d[u, v] = points[u*V + v, at ...]: the opposite of put."""
-    U, V, _ = d.shape
-    for u in range(U):
-        for v in range(V):
-            copy(points[u * V + v, at : at + LANES], d[u, v])
-
-
-@compiled
 def transform_input(first, last, x, begin, padding, rows, columns, points):
     """points (36, patches * C) = B.T d B of the patches in strips first..last, counted from the image `begin` on."""
     C = x.shape[3]
@@ -222,17 +115,21 @@ def transform_input(first, last, x, begin, padding, rows, columns, points):
 
 
 @compiled
-def multiply(first, last, inputs, weights, products, patches, C, O):
-    """products[e] (patches, O) = inputs[e] (patches, C) @ weights[e] (C, O), for the points first..last."""
+def multiply(first, last, inputs, weights, width, products, patches, C, O):
+    """products[e] (patches, O) = inputs[e] (patches, C) @ weights[e] (C, O), for the points first..last.
+
+    The weights lie in panels of that width.
+    """
+    step = 1 if width == O else C
     for point in range(first, last):
-        product(inputs[point], C, False, weights[point], O, products[point], O, patches, O, C, 0)
+        product(inputs[point], C, False, weights[point], width, step, products[point], O, patches, O, C, 0)
 
 
 @compiled
 def multiply_transposed(first, last, inputs, gradients, keep, products, patches, C, O):
     """products[e] (C, O) = inputs[e].T @ gradients[e] + keep * products[e], for the points first..last."""
     for point in range(first, last):
-        product(inputs[point], C, True, gradients[point], O, products[point], O, C, O, patches, keep)
+        product(inputs[point], C, True, gradients[point], O, 1, products[point], O, C, O, patches, keep)
 
 
 @compiled
@@ -276,15 +173,18 @@ def transform_gradient(first, last, dy, begin, rows, columns, points):
 
 
 @compiled
-def transform_weight(first, last, weight, points):
-    """points (36, C*O) = G g G.T of weight (9, C*O), in blocks first..last of LANES numbers."""
+def transform_weight(first, last, weight, O, width, points):
+    """points (36, numbers) = G g G.T of weight (9, C*O), in panels of that width; a tile is LANES numbers of a row."""
+    C = weight.shape[1] // O
+    step = 1 if width == O else C
     d, e, f = (np.zeros((3, 3, LANES), dtype=weight.dtype), np.zeros((3, 6, LANES), dtype=weight.dtype),
                np.zeros((6, 6, LANES), dtype=weight.dtype))
-    for at in range(first * LANES, min(weight.shape[1], last * LANES), LANES):
-        take_points(weight, at, d)
+    for tile in range(first, last):
+        c, o0 = tile % C, tile // C * LANES
+        take_points(weight, c * O + o0, d)
         evaluate_weight(d, e)
         evaluate_weight(e, f)
-        put(f, points, at, min(LANES, weight.shape[1] - at))
+        put(f, points, o0 * step + c * width, min(LANES, O - o0))
 
 
 @compiled

@@ -79,4 +79,4 @@ class Conv2d(Layer):
 
     def __repr__(self) -> str:
         K, _, C, O = self.weight.shape
-        return f"Conv2d({C}, {O}, kernel_size={K}, stride={self.stride}, padding={self.padding})"
+        return f"{type(self).__name__}({C}, {O}, kernel_size={K}, stride={self.stride}, padding={self.padding})"
