@@ -104,8 +104,8 @@ def convolve(x, weight, stride, padding, *, bias=None, skip=None, relu=False, mo
     K, O = weight.shape[0], weight.shape[3]
     y = empty((N, out_size(H, K, stride, padding), out_size(W, K, stride, padding), O), x.dtype)
     method = winograd if winograd.suits(x, y.shape, K, stride, padding) else direct
-    pixels = method.pixels_of_tiles(y.shape)
-    mean, squares = np.empty((2, len(pixels) if moments else 0, O))
+    pixels = method.pixels_of_tiles(y.shape) if moments else np.empty(0, int)
+    mean, squares = np.empty((2, len(pixels), O))
     nothing = np.empty(0, x.dtype)
     epilogue = nothing if bias is None else bias, (nothing if skip is None else skip).reshape(-1, O), relu, mean, squares
     method.forward(x, weight, stride, padding, {} if prepared is None else prepared, y, *epilogue)

@@ -12,6 +12,7 @@ from numpy import ndarray as Array
 
 from tinyresnet.kernels.blas import PANEL, product
 from tinyresnet.kernels.epilogue import finish, tile_moments
+from tinyresnet.kernels.im2col import im2col
 from tinyresnet.kernels.jit import compiled
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.panels import packed, transposed
@@ -19,6 +20,7 @@ from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.windows import copy, gather, scatter
 
 TILE = 224  # windows in a tile: some whole rows of each of ResNet's images; 200 to 800 were equally fast
+FEW = 4  # tiles
 COLUMNS = 512  # output channels in a tile, so that y stays in the second-level cache
 SPAN = 4096  # numbers that are added together
 
@@ -27,7 +29,7 @@ def rows_in_tile(shape: tuple) -> int:
     """Of y (N, P, Q, O); a number of tiles that divides well among threads."""
     N, P, Q, _ = shape
     number = -(-N * P * Q // TILE)
-    return -(-N * P // (number if number < 4 else -(-number // 4) * 4))
+    return -(-N * P // (number if number < FEW else -(-number // FEW) * FEW))
 
 
 def pixels_of_tiles(shape: tuple) -> Array:
@@ -38,13 +40,21 @@ def pixels_of_tiles(shape: tuple) -> Array:
 
 
 def forward(x, weight, stride, padding, prepared, y, *epilogue):
-    """y = x convolved with weight, finished. Few tiles are cut into narrower columns: pieces of work for all threads."""
-    O, number = y.shape[3], len(pixels_of_tiles(y.shape))
+    """y = x convolved with weight, finished. The weights in panels are kept in prepared, or taken from there.
+
+    Few tiles are cut into narrower columns, pieces of work for all threads, after their windows were gathered once.
+    """
+    N, P, Q, O = y.shape
+    K, rows = weight.shape[0], rows_in_tile(y.shape)
+    number = -(-N * P // rows)
     if "panels" not in prepared:
         prepared["panels"] = packed(weight)
-    columns = min(COLUMNS, O if number >= 4 else -(-O * number // (8 * PANEL)) * PANEL)
-    launch(forward_tiles, number * -(-O // columns), x, weight.shape[0], stride, padding, prepared["panels"],
-           rows_in_tile(y.shape), columns, y, *epilogue)
+    if number < FEW:
+        columns = -(-O * number // (2 * FEW * PANEL)) * PANEL
+        x, K, stride, padding = im2col(x, K, stride, padding).reshape(N, P, Q, -1), 1, 1, 0
+    else:
+        columns = min(COLUMNS, O)
+    launch(forward_tiles, number * -(-O // columns), x, K, stride, padding, prepared["panels"], rows, columns, y, *epilogue)
 
 
 def scatter_input(dy, weight, stride, padding, skip, dx):

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tinyresnet.kernels.jit import compiled, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
+from tinyresnet.kernels.windows import fill_windows
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -36,26 +37,18 @@ def im2col_reference(x: Array, kernel: int, stride: int, padding: int) -> Array:
 def im2col(x, kernel, stride, padding):
     """Same as im2col_reference, without the padded copy of x."""
     N, H, W, C = x.shape
+    if (kernel, stride, padding) == (1, 1, 0):
+        return x.reshape(-1, C)  # the image already is its matrix
     P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
     cols = empty((N * P * Q, kernel * kernel * C), x.dtype)
-    launch(im2col_rows, len(cols), x, kernel, stride, padding, P, Q, cols)
+    launch(im2col_rows, N * P, x, kernel, stride, padding, P, Q, cols.reshape(N * P, -1))
     return cols
 
 
 @compiled
 def im2col_rows(first, last, x, kernel, stride, padding, P, Q, cols):
-    """The windows first..last."""
-    _, H, W, C = x.shape
-    cols[first:last] = 0
-    for row in range(first, last):
-        n, p, q = row // (P * Q), row // Q % P, row % Q
-        for u in range(kernel):
-            i = p * stride + u - padding
-            for v in range(kernel):
-                j = q * stride + v - padding
-                if 0 <= i < H and 0 <= j < W:  # else: padding, already zero
-                    for c in range(C):
-                        cols[row, (u * kernel + v) * C + c] = x[n, i, j, c]
+    """The windows of the output rows first..last, cols (N*P, Q*K*K*C)."""
+    fill_windows(x, first, last, P, Q, kernel, stride, padding, cols[first:last].reshape(-1))
 
 
 def col2im_reference(cols: Array, shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> Array:

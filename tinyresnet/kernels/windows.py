@@ -20,23 +20,32 @@ def copy(source, target):
 
 @compiled
 def gather(x, start, end, P, Q, K, stride, padding):
-    """im2col for the output rows start..end: (rows*Q, K*K*C). The K*C numbers of a window's row lie together in x."""
-    _, H, W, C = x.shape
+    """im2col for the output rows start..end: (rows*Q, K*K*C)."""
+    C = x.shape[3]
     if K == 1 and stride == 1 and padding == 0:
         return x.reshape(-1, C)[start * Q : end * Q]  # the image already is its matrix
-    cols = np.zeros(((end - start) * Q, K * K * C), dtype=x.dtype)
-    pixels, out = x.reshape(-1), cols.reshape(-1)
+    cols = np.empty(((end - start) * Q, K * K * C), dtype=x.dtype)
+    fill_windows(x, start, end, P, Q, K, stride, padding, cols.reshape(-1))
+    return cols
+
+
+@compiled
+def fill_windows(x, start, end, P, Q, K, stride, padding, out):
+    """The windows of the output rows start..end, one after the other; the K*C numbers of a row of one lie together in x."""
+    _, H, W, C = x.shape
+    pixels, size = x.reshape(-1), K * C
     for row in range(start, end):
         n, p = row // P, row % P
         for u in range(K):
             i = p * stride + u - padding
-            if 0 <= i < H:  # else: padding, already zero
-                for q in range(Q):
-                    j = q * stride - padding
-                    first, last = max(0, -j) * C, min(K, W - j) * C  # of the K*C numbers, those inside the image
-                    source, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
+            for q in range(Q):
+                j = q * stride - padding
+                first, last = max(0, -j) * C, max(0, min(K, W - j)) * C  # of the K*C numbers, those inside the image
+                source, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * size
+                if first > 0 or last < size or not 0 <= i < H:
+                    out[at : at + size] = 0
+                if first < last and 0 <= i < H:
                     copy(pixels[source + first : source + last], out[at + first : at + last])
-    return cols
 
 
 @compiled
