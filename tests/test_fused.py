@@ -6,7 +6,7 @@ from test_kernels import normals, numba_only
 
 from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Layer, ReLU, Sequential, fused
 from tinyresnet.layers.base import Later
-from tinyresnet.resnet import BasicBlock, Bottleneck, resnet18
+from tinyresnet.resnet import BasicBlock, Bottleneck, ResidualBlock, resnet18
 
 BLOCKS = {
     "BasicBlock": lambda: BasicBlock(8, 8), "BasicBlock, downsample": lambda: BasicBlock(8, 12, stride=2),
@@ -75,6 +75,47 @@ def test_every_convolution_sums_for_its_batch_norm(name, number, monkeypatch):
     layer = BLOCKS[name]()
     layer.forward(image(np.float32, 3 if name == "ResNet-18" else 8))
     assert len(calls) == number
+
+
+@numba_only
+@pytest.mark.parametrize("name, number", [("BasicBlock", 0), ("Bottleneck", 2), ("Bottleneck, downsample", 2)])
+def test_backward_of_batch_norm_and_a_1x1_convolution_with_stride_1_is_one_pass(name, number, monkeypatch):
+    calls, real = [], fused.pointwise_backward
+    monkeypatch.setattr(fused, "pointwise_backward", lambda *args: calls.append(args) or real(*args))
+    results(BLOCKS[name](), image(np.float32))
+    assert len(calls) == number
+
+
+class OneConvolution(ResidualBlock):
+    """The shortest branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = Conv2d(8, 8, 3, padding=1), BatchNorm2d(8)
+        self.downsample, self.relu = Identity(), ReLU()
+
+    @property
+    def branch(self):
+        return self.conv1, self.bn1
+
+
+def test_a_block_of_one_convolution_has_its_gradients(monkeypatch):
+    block, twin = (shaken(OneConvolution()) for _ in range(2))
+    together = results(block, image())
+    unfuse(monkeypatch)
+    assert_close(together, results(twin, image()), 1e-12)
+
+
+def test_a_parameter_that_changes_before_backward_changes_no_gradient_of_the_forward_that_was(monkeypatch):
+    def step(block):
+        block.forward(image())
+        block.bn1.bias += 1
+        return {"dx": block.backward(np.ones((3, 36, 33, 8))), **dict(block.named_grads())}
+
+    block, twin = (shaken(BLOCKS["Bottleneck"]()) for _ in range(2))
+    together = step(block)
+    unfuse(monkeypatch)
+    assert_close(together, step(twin), 1e-12)
 
 
 def by_subclass(layer, method, monkeypatch):

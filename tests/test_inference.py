@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from test_kernels import largest_error, numba_only
-from test_threads import PACKAGE
+from test_start import PACKAGE
 
 from tinyresnet import load_model, preprocess, read_image, resnet18, resnet50, save_weights
 from tinyresnet.inference import FoldedBlock, FoldedConv2d, fold_batch_norm
@@ -169,6 +169,32 @@ def test_a_block_with_any_layer_of_yours_has_its_outputs(part):
     model = trained(NETWORKS["ResNet-18"]())
     setattr(model.layer1[0], part, Gate())
     assert largest_error(fold_batch_norm(model).forward(images()), model.forward(images())) < FLOAT32
+
+
+class Halved(ResNet):
+    """With a forward of its own."""
+
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+def test_a_forward_of_your_own_kind_of_network_is_called():
+    model = trained(Halved(BasicBlock, (1, 1), 3, width=4))
+    assert largest_error(fold_batch_norm(model).forward(images()), model.forward(images())) < FLOAT32
+
+
+def test_an_identity_of_yours_is_not_taken_for_a_stage_that_was_folded_away():
+    model = trained(NETWORKS["ResNet-18"]())
+    model.maxpool, x = Identity(), images()
+    folded = fold_batch_norm(model)
+    whole = folded.part(after="relu").forward(folded.part(to="relu").forward(x))
+    assert largest_error(whole, model.forward(x)) < FLOAT32
+
+
+def test_nothing_of_training_comes_along():
+    model = NETWORKS["ResNet-18"]()
+    model.backward(model.forward(images()))
+    assert fold_batch_norm(model).named_grads() == [] != model.named_grads()
 
 
 def test_the_second_call_gives_the_same_bits_as_the_first():

@@ -11,12 +11,13 @@ from tinyresnet.kernels.conv import (conv_backward_input, conv_backward_input_re
 from tinyresnet.kernels.im2col import col2im, col2im_reference, im2col, im2col_reference, out_size
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.pooling import maxpool, maxpool_backward, maxpool_backward_reference, maxpool_reference, pool_size
-from tinyresnet.kernels.relu import relu
+from tinyresnet.kernels.pointwise import pointwise_backward
+from tinyresnet.kernels.relu import relu, relu_backward
 from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, MaxPool2d, ReLU
 from tinyresnet.resnet import small_resnet
 
-# kernel, stride, padding of ResNet-50's convolutions, and two that are not
-GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3)]
+# kernel, stride, padding of ResNet-50's convolutions, and three that are not; the last has windows of nothing but padding
+GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3), (1, 5, 9)]
 SIZES = [(7, 8), (8, 9), (10, 5)]  # odd and even, never square
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (2, 2, 0, False), (2, 3, 1, True), (3, 1, 1, False)]
 numba_only = pytest.mark.skipif(KERNELS == "reference", reason="NumPy computes with any numbers")
@@ -176,6 +177,16 @@ def test_the_elementwise_passes_of_batch_norm_equal_their_references(shape, dtyp
         assert fast.dtype == dtype and fast.shape == shape
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("pixel", [0, 511, 512, 4095])  # in the first tile, and in the last
+def test_the_moments_of_infinity_are_those_of_numpy(pixel, value):
+    x = np.ones((1, 64, 64, 2))
+    x.reshape(-1, 2)[pixel, 0] = value
+    with np.errstate(invalid="ignore"):
+        for fast, plain in zip(moments(x), moments_reference(x)):
+            np.testing.assert_array_equal(fast, plain)
+
+
 def test_a_variance_far_from_zero_does_not_cancel():
     """E[x*x] - mean*mean in float32 gives anything from -10 to 10 here."""
     x = (1000 + np.random.default_rng(0).standard_normal((4, 33, 40, 2))).astype(np.float32)
@@ -247,6 +258,30 @@ def test_the_three_products_take_arrays_of_any_layout(product, layout):
     np.testing.assert_array_equal(PRODUCTS[product][0](*moved), PRODUCTS[product][0](*given))
 
 
+UNFIT = {  # a call with an array of another shape than the others ask for
+    "weight": lambda ones: conv_forward(ones(1, 4, 4, 3), ones(1, 1, 5, 2), 1, 0),
+    "bias": lambda ones: conv_finish(ones(1, 4, 4, 3), ones(1, 1, 3, 2), 1, 0, ones(3)),
+    "skip": lambda ones: conv_finish(ones(1, 4, 4, 3), ones(1, 1, 3, 2), 1, 0, None, ones(1, 4, 4, 3)),
+    "dy": lambda ones: conv_backward_input(ones(1, 3, 4, 2), ones(1, 1, 3, 2), (1, 4, 4, 3), 1, 0),
+    "dy of dweight": lambda ones: conv_backward_weight(ones(1, 4, 4, 3), ones(1, 3, 4, 2), 1, 1, 0),
+    "cols": lambda ones: col2im(ones(3, 9), (1, 8, 8, 1), 3, 1, 1),
+    "mean": lambda ones: normalise(ones(1, 4, 4, 3), ones(4), ones(3), ones(3)),
+    "factors": lambda ones: input_gradient(ones(1, 4, 4, 3), ones(1, 4, 4, 3), ones(3), ones(2, 3)),
+    "y": lambda ones: gradient_sums(ones(1, 4, 4, 3), ones(1, 4, 4, 3), ones(3), ones(1, 4, 3, 3)),
+    "dy of relu": lambda ones: relu_backward(ones(4), ones(5)),
+    "z": lambda ones: pointwise_backward(ones(1, 4, 4, 2), ones(1, 4, 4, 3), ones(2), ones(3, 2), ones(1, 4, 4, 3),
+                                         ones(1, 1, 3, 2)),
+    "winner": lambda ones: maxpool_backward(ones(1, 2, 2, 1), np.zeros((1, 2, 1, 1), np.uint8), (1, 4, 4, 1), 2, 2, 0),
+}
+
+
+@numba_only
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_kernel_does_not_read_past_the_end_of_an_array(name):
+    with pytest.raises(ValueError, match=rf"expected {name.split()[0]} of shape \(.*\), got \("):
+        UNFIT[name](lambda *shape: np.ones(shape))
+
+
 @numba_only
 @pytest.mark.parametrize("dtypes", [("int64", "int64"), ("float16", "float16"), ("float32", "float64"),
                                     (">f4", ">f4")], ids=str)
@@ -294,3 +329,10 @@ def test_every_relu_keeps_nan():
                conv_finish(none, np.eye(5, dtype=np.float32)[None, None], 1, 0, skip=x, relu=True)]
     for result in results:
         np.testing.assert_array_equal(result.ravel(), [np.nan, 0, np.inf, 0, 2])
+
+
+def test_the_gradient_of_a_bias_is_summed_in_float64():
+    """One after the other in float32, 200,000 numbers of 0.1 make 20029.6."""
+    layer = Conv2d(1, 4, 1, bias=True)
+    layer.backward(np.full_like(layer.forward(np.ones((16, 112, 112, 1), np.float32)), 0.1))
+    np.testing.assert_allclose(layer.grads["bias"], 16 * 112 * 112 * 0.1, rtol=1e-6)

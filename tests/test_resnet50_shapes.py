@@ -14,7 +14,7 @@ from tinyresnet.layers import Conv2d
 from tinyresnet.resnet import ResidualBlock
 
 DIRECT = 2e-6  # float32 sums of up to 4608 products: 2e-7 to 5e-7 of the largest output, on any order of adding
-WINOGRAD = 3e-5  # 5e-6 to 1.4e-5: its points weigh some numbers 64 times as much as others
+WINOGRAD = 2e-5  # 1e-6 to 1.4e-5: it weighs some numbers 64 times as much as others
 
 
 def convolutions(layer, shape):
@@ -66,7 +66,7 @@ def test_thirteen_of_them_are_3x3_with_stride_1():
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_convolution_of_resnet50_is_right(shape, product):
-    assert error(product, shape) < (WINOGRAD if shape in WINOGRADS else DIRECT)
+    assert error(product, shape) < (WINOGRAD if shape in WINOGRADS and shape[3] > 7 else DIRECT)  # 7x7: too few patches
 
 
 @pytest.mark.usefixtures("without_winograd")

@@ -1,24 +1,26 @@
 """Threads, processes and the first start: the same bits with any number of threads, and nothing left changed behind."""
 
 import functools
+import gc
 import multiprocessing
 import os
-import shutil
-import subprocess
+import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_kernels import normals, numba_only
+from test_start import PACKAGE, start
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from tinyresnet import Adam, ResNet, cross_entropy
 from tinyresnet.kernels import conv_backward_input, conv_forward, threads
-from tinyresnet.kernels.conv import conv_forward_reference
 from tinyresnet.resnet import Bottleneck
 
 FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -66,10 +68,10 @@ def test_a_scattered_gradient_has_the_same_bits_whoever_computes_its_images(shap
     assert all(np.array_equal(gradient, gradients[0]) for gradient in gradients)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "", "1.5", " 2"])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "1.5", " 2", "513"])
 def test_a_number_of_threads_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setenv("TINYRESNET_NUM_THREADS", text)
-    with pytest.raises(ValueError, match=f"TINYRESNET_NUM_THREADS must be a positive number, got '{text}'"):
+    with pytest.raises(ValueError, match=f"TINYRESNET_NUM_THREADS must be a number from 1 to 512, got '{text}'"):
         threads.number_of_threads()
 
 
@@ -77,7 +79,7 @@ def test_a_number_of_threads_that_is_none_is_refused(text, monkeypatch):
 def test_a_wrong_number_of_threads_is_refused_when_a_kernel_is_called():
     run = start("import numpy as np, tinyresnet.kernels\ntinyresnet.kernels.relu(np.ones(200_000))", PACKAGE.parent,
                 TINYRESNET_NUM_THREADS="none")
-    assert run.stderr.endswith("ValueError: TINYRESNET_NUM_THREADS must be a positive number, got 'none'\n")
+    assert run.stderr.endswith("ValueError: TINYRESNET_NUM_THREADS must be a number from 1 to 512, got 'none'\n")
 
 
 def test_there_are_as_many_threads_as_were_asked_for(monkeypatch):
@@ -189,6 +191,71 @@ def test_no_worker_holds_the_arrays_of_a_kernel_that_is_done(two_workers):
     assert sys.getrefcount(x) == before
 
 
+def test_a_worker_lets_go_of_the_arrays_of_a_kernel_that_failed_on_it(two_workers):
+    x = np.ones(1000)
+    before, fail = sys.getrefcount(x), failing(KeyError(), True, [])
+    with suppress(KeyError):
+        threads.launch(lambda first, last, x: fail(first, last), 100, x)
+    fail = None  # and with it the error, which knows where it was raised
+    deadline = time.monotonic() + 10
+    while sys.getrefcount(x) > before and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)  # until the worker sleeps again
+    assert sys.getrefcount(x) == before
+
+
+def slow_on_a_worker():
+    """A kernel that a worker is still busy with when the caller has nothing left to do, and an event: it has finished."""
+    inside, done = threading.Event(), threading.Event()
+
+    def kernel(first, last):
+        if threading.current_thread().name == "tinyresnet":
+            inside.set()
+            time.sleep(0.5)
+            done.set()
+        else:
+            assert inside.wait(10)
+
+    return kernel, done
+
+
+@pytest.fixture
+def one_worker(monkeypatch):
+    started = threads.start_helpers(1)
+    monkeypatch.setattr(threads, "helpers", lambda: started)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarm")
+def test_launch_returns_after_its_worker_whatever_the_handler_of_a_signal_raises(one_worker, monkeypatch):
+    def handler(*_):
+        raise TimeoutError
+
+    kernel, done = slow_on_a_worker()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with pytest.raises(TimeoutError):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            threads.launch(kernel, 16)
+        assert done.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_launch_returns_after_its_worker_though_it_is_interrupted_on_the_way_into_waiting(one_worker, monkeypatch):
+    real, interrupts = threads.settle, iter([KeyboardInterrupt])
+
+    def settle(offered):
+        for interrupt in interrupts:
+            raise interrupt
+        real(offered)
+
+    kernel, done = slow_on_a_worker()
+    monkeypatch.setattr(threads, "settle", settle)
+    with pytest.raises(KeyboardInterrupt):
+        threads.launch(kernel, 16)
+    assert done.is_set()
+
+
 def test_threads_with_a_model_each_compute_what_they_compute_alone():
     alone = [fingerprint(seed) for seed in range(3)]
     with ThreadPoolExecutor(3) as pool:
@@ -234,68 +301,29 @@ def test_a_child_that_is_forked_while_a_kernel_runs_computes_the_same_bits(here)
 
 
 @FORK
+@numba_only
+def test_a_child_that_is_forked_while_a_kernel_is_compiled_is_not_stuck(tmp_path):
+    program = ("import os, threading, numpy as np, tinyresnet.kernels as kernels\n"
+               "from numba.core import event\n"
+               "compiling = threading.Event()\n"
+               "class Listener(event.Listener):\n"
+               "    def on_start(self, started): compiling.set()\n"
+               "    def on_end(self, ended): pass\n"
+               "event.register('numba:compile', Listener())\n"
+               "x, weight = np.ones((2, 20, 20, 8), np.float32), np.ones((3, 3, 8, 8), np.float32)\n"
+               "thread = threading.Thread(target=kernels.conv_forward, args=(x, weight, 1, 1))\n"
+               "thread.start()\n"
+               "assert compiling.wait(60)\n"
+               "child = os.fork()\n"
+               "if child == 0:\n"
+               "    os._exit(int(kernels.relu(np.float32([-1, 3]))[1]))\n"
+               "thread.join()\n"
+               "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))")
+    run = start(program, PACKAGE.parent, NUMBA_CACHE_DIR=str(tmp_path), timeout=120)
+    assert run.stdout == "3\n", run.stderr
+
+
+@FORK
 def test_the_parent_computes_the_same_bits_after_a_fork(here):
     told_by_a_child()
     assert fingerprint() == here
-
-
-PACKAGE = Path(threads.__file__).parents[1]
-RELU = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.relu(np.float32([-1, 2])))"
-MOMENTS = "import numpy as np, tinyresnet.kernels\nprint(tinyresnet.kernels.moments(np.full((1, 1, 2, 1), 5.0))[0])"
-
-
-def start(program, folder, **environment):
-    """Run a program that finds the package in this folder."""
-    return subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(folder), **environment},
-                          cwd=folder, capture_output=True, text=True)
-
-
-@pytest.fixture
-def copied(tmp_path):
-    """A folder with a copy of the package, without what Python and Numba have kept of it."""
-    shutil.copytree(PACKAGE, tmp_path / "tinyresnet", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-@numba_only
-def test_the_first_start_says_once_that_it_compiles_and_the_second_nothing(tmp_path):
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    said = [start(RELU + "\n" + MOMENTS, PACKAGE.parent, **cache).stderr for _ in range(2)]
-    assert said == ["tinyresnet: compiling kernels for this machine; later starts find them ready\n", ""]
-
-
-@numba_only
-@pytest.mark.parametrize("folder", ["file/cache", ""], ids=["NUMBA_CACHE_DIR below a file", "no NUMBA_CACHE_DIR"])
-def test_kernels_run_where_nothing_can_be_kept(folder, copied):
-    """A file is in the way of every folder that Numba would make; root may write anywhere else."""
-    for file in (copied / "file", copied / "tinyresnet" / "kernels" / "__pycache__"):
-        file.touch()
-    nowhere = {name: str(copied / "file" / "home") for name in ("HOME", "XDG_CACHE_HOME")}
-    run = start(RELU, copied, NUMBA_CACHE_DIR=folder and str(copied / folder), PYTHONDONTWRITEBYTECODE="1", **nowhere)
-    assert run.stdout == "[0. 2.]\n", run.stderr
-
-
-@numba_only
-def test_a_change_of_a_helper_in_another_file_is_noticed_although_kernels_are_kept(copied):
-    cache = {"NUMBA_CACHE_DIR": str(copied / "cache")}
-    before = start(MOMENTS, copied, **cache).stdout
-    helper = copied / "tinyresnet" / "kernels" / "epilogue.py"
-    helper.write_text(helper.read_text().replace("mean[o] /= count", "mean[o] /= -count"))
-    assert [before, start(MOMENTS, copied, **cache).stdout] == ["[5.]\n", "[-5.]\n"]
-
-
-def test_reference_mode_runs_a_network_without_importing_numba():
-    program = ("import sys, numpy as np, tinyresnet\n"
-               "model = tinyresnet.small_resnet(width=4)\n"
-               "model.backward(np.ones_like(model.forward(np.ones((2, 33, 40, 3), np.float32))))\n"
-               "print('numba' in sys.modules)")
-    assert start(program, PACKAGE.parent, TINYRESNET_KERNELS="reference").stdout == "False\n"
-
-
-def test_an_unknown_kernel_mode_is_refused_by_name():
-    run = start("import tinyresnet", PACKAGE.parent, TINYRESNET_KERNELS="fast")
-    assert "TINYRESNET_KERNELS must be 'numba' or 'reference', got 'fast'" in run.stderr
-
-
-def test_the_kernels_are_not_the_references_unless_asked():
-    assert (conv_forward is conv_forward_reference) == (os.environ.get("TINYRESNET_KERNELS") == "reference")

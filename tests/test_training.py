@@ -192,6 +192,18 @@ def test_numbers_that_no_optimiser_can_use_are_refused(make):
         make(Linear(3, 2))
 
 
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_a_gradient_of_another_shape_is_refused_before_anything_is_changed(kind):
+    layer = Linear(3, 4)
+    optimizer = kind(layer, lr=0.1)
+    layer.backward(layer.forward(np.ones((2, 3), np.float32)))
+    layer.weight, before = np.ones((30, 40), np.float32), layer.bias.copy()
+    with pytest.raises(ValueError, match=r"weight has another shape \(30, 40\) than its gradient \(3, 4\)"):
+        optimizer.step()
+    assert (optimizer.t, optimizer.steps) == (0, {})
+    np.testing.assert_array_equal(layer.bias, before)
+
+
 def test_an_optimiser_of_the_old_head_is_refused_for_a_new_one():
     model = small_resnet(width=4)
     adam, x = Adam(model), bright_or_dark(2).inputs

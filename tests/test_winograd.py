@@ -21,8 +21,8 @@ B_T = np.array([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
                 [0, 4, 0, -5, 0, 1]])
 G_24 = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]])
 A_T = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-TRANSFORMS = {"evaluate_input": (B_T, 1), "read_output": (A_T, 1), "evaluate_gradient": (A_T.T, 1),
-              "evaluate_weight": (G_24, 24), "read_weight": (G_24.T, 24)}
+TRANSFORMS = {"apply_BT": (B_T, 1), "apply_AT": (A_T, 1), "apply_A": (A_T.T, 1),
+              "apply_G": (G_24, 24), "apply_GT": (G_24.T, 24)}
 LAYER = (2, 16, 20, 40), (3, 3, 40, 33)  # x and weight: 40 patches, and neither 64 channels in nor out
 
 

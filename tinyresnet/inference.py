@@ -10,6 +10,7 @@ What is left, bias, addition and ReLU, is done to each tile of y while it is in 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Self, overload
 
 import numpy as np
@@ -46,6 +47,10 @@ class FoldedConv2d(Conv2d):
         raise RuntimeError("a folded network gives answers only; train the one that it was made from")
 
 
+class FoldedAway(Identity):
+    """Where a batch norm or a ReLU was that now is part of the convolution before it."""
+
+
 class FoldedBlock(Layer):
     """A residual block whose addition is part of its last convolution."""
 
@@ -59,7 +64,8 @@ class FoldedBlock(Layer):
         for conv in self.convs[:-1]:
             y = conv.forward(y)
         last = self.convs[-1]
-        return last.forward(y, skip=np.broadcast_to(self.downsample.forward(x), last.output_shape(y.shape)))
+        skip, shape = self.downsample.forward(x), last.output_shape(y.shape)
+        return last.forward(y, skip=skip if skip.shape == shape else np.broadcast_to(skip, shape))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         for conv in self.convs:
@@ -84,7 +90,7 @@ class FoldedResNet(ResNet):
         """As of every ResNet; raises ValueError where the cut would lie inside a convolution with folded batch norm."""
         stages = [name for name, _ in self.children()]
         for name in (after, to):
-            if name in stages[:-1] and isinstance(getattr(self, stages[stages.index(name) + 1]), Identity):
+            if name in stages[:-1] and isinstance(getattr(self, stages[stages.index(name) + 1]), FoldedAway):
                 raise ValueError(f"{name} and the stage after it are one in a folded network; cut the one it was made from")
         return super().part(after=after, to=to)
 
@@ -94,7 +100,7 @@ class FoldedResNet(ResNet):
     def astype(self, dtype) -> Self:
         raise ValueError("convert the network that this folded one was made from, and fold it again")
 
-    def facts(self) -> dict:
+    def state_dict(self) -> dict[str, Array]:
         raise ValueError("a folded network cannot be saved; save the one that it was made from")
 
 
@@ -110,16 +116,23 @@ def fold_batch_norm(model):
     Layers that are not tinyresnet's own, and blocks that hold one, are copied as they are. Later changes of the model
     do not reach the copy.
     """
-    return FoldedResNet(model).eval() if isinstance(model, ResNet) else folded(model)
+    plain = isinstance(model, ResNet) and runs(model, Sequential.forward)
+    result = FoldedResNet(model).eval() if plain else folded(model)
+    result.forget()
+    return result
+
+
+def runs(layer: Layer, forward: Callable) -> bool:
+    """Whether the layer's forward is this one, replaced neither in its class nor on itself."""
+    return type(layer).forward is forward and "forward" not in vars(layer)
 
 
 def folded(layer: Layer) -> Layer:
-    """An eval-mode copy in which each convolution and the batch norm after it are one FoldedConv2d."""
-    kind, own = type(layer), "forward" not in vars(layer)
-    if own and isinstance(layer, ResidualBlock) and kind.forward is ResidualBlock.forward:
+    """An eval-mode copy in which each convolution without a bias and the batch norm after it are one FoldedConv2d."""
+    if isinstance(layer, ResidualBlock) and runs(layer, ResidualBlock.forward):
         block = block_of(layer.branch, layer.relu, layer.downsample)
         return FoldedBlock(block).eval() if block else copy.deepcopy(layer).eval()
-    if not own or kind.forward is not Sequential.forward:
+    if not runs(layer, Sequential.forward):
         return copy.deepcopy(layer).eval()
     result = copy.copy(layer)
     names = iter([name for name, _ in layer.children()])
@@ -127,7 +140,7 @@ def folded(layer: Layer) -> Layer:
         if isinstance(step, ConvBatchNorm):
             setattr(result, next(names), FoldedConv2d(step))
             for _ in filter(None, step[1:]):  # batch norm and ReLU
-                setattr(result, next(names), Identity())
+                setattr(result, next(names), FoldedAway())
         else:
             setattr(result, next(names), folded(step))
     return result.eval()

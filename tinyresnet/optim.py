@@ -45,14 +45,22 @@ class Optimizer:
         self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
 
     def step(self) -> None:
-        """Change every parameter that has a gradient, in place."""
+        """Change every parameter that has a gradient, in place.
+
+        Raises ValueError, before anything is changed, for a gradient or running averages of another shape.
+        """
+        params, grads = dict(self.model.named_params()), self.model.named_grads()
+        for name, g in grads:
+            averages = [self.state[slot][name].shape for slot in self.slots if name in self.state[slot]]
+            if {g.shape, *averages} != {params[name].shape}:
+                raise ValueError(f"{name} has another shape {params[name].shape} than its gradient {g.shape} or averages "
+                                 f"{averages}; after a change of a layer run backward again, and make a new optimiser")
         self.t += 1
-        params = dict(self.model.named_params())
-        for name, g in self.model.named_grads():
+        for name, g in grads:
             self.steps[name] = self.steps.get(name, 0) + 1
             for slot in self.slots:
-                if self.state[slot].setdefault(name, np.zeros_like(g)).shape != g.shape:
-                    raise ValueError(f"{name} has another shape than in the steps before; make a new optimiser for it")
+                if name not in self.state[slot]:
+                    self.state[slot][name] = np.zeros_like(g)
             if self.weight_decay:
                 g = g + self.weight_decay * params[name]
             self.update(name, params[name], g, self.lr * self.lr_factor.get(name, 1.0))

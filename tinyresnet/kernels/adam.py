@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.jit import KERNELS, compiled
+from tinyresnet.kernels.jit import KERNELS, compiled, expect_shapes
 from tinyresnet.kernels.threads import launch
 
 TILE = 1 << 16  # numbers
@@ -25,9 +25,10 @@ def adam_step_reference(param: Array, g: Array, m: Array, v: Array, lr: float, b
 
 def adam_step(param, g, m, v, lr, beta1, beta2, eps, t):
     """Same as adam_step_reference, to the last bit."""
+    expect_shapes(g=(g, param.shape), m=(m, param.shape), v=(v, param.shape))
     arrays = (param, g, m, v)
     alike = param.dtype in (np.float32, np.float64) and all(a.dtype == param.dtype for a in arrays)
-    if KERNELS == "reference" or not alike or not all(a.flags.c_contiguous for a in arrays):
+    if KERNELS == "reference" or not alike or not all(a.flags.c_contiguous and a.flags.writeable for a in arrays):
         return adam_step_reference(param, g, m, v, lr, beta1, beta2, eps, t)
     numbers = np.array([lr, beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t, eps], dtype=param.dtype)
     return launch(adam_tiles, -(-param.size // TILE), *(a.reshape(-1) for a in arrays), numbers)

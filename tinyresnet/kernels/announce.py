@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from numba.core import event
+from numba.core.caching import NullCache
 
 
 class Announcement(event.Listener):
@@ -12,15 +13,19 @@ class Announcement(event.Listener):
 
     said = False
 
-    def on_start(self, event: event.Event) -> None:
-        ours = event.data["dispatcher"].py_func.__module__.startswith("tinyresnet.")
+    def on_start(self, started: event.Event) -> None:
+        dispatcher = started.data["dispatcher"]
+        ours = (dispatcher.py_func.__module__ or "").startswith("tinyresnet.")
         if ours and not self.said:
             self.said = True
-            print("tinyresnet: compiling kernels for this machine; later starts find them ready", file=sys.stderr)
+            kept = not isinstance(dispatcher._cache, NullCache)
+            outlook = "later starts find them ready" if kept else "set NUMBA_CACHE_DIR to a folder that can keep them"
+            print(f"tinyresnet: compiling kernels for this machine; {outlook}", file=sys.stderr)
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, ended: event.Event) -> None:
         pass
 
 
 def announce_compilation() -> None:
+    """Listen to Numba from now on."""
     event.register("numba:compile", Announcement())

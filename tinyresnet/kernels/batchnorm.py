@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.kernels.epilogue import finish_reference, merge_moments, moments_reference, tile_moments
-from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.jit import compiled, expect_shapes, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.relu import relu_backward_reference
 from tinyresnet.kernels.threads import launch
@@ -19,6 +19,7 @@ TILE = 512  # pixels
 
 
 def number_of_tiles(x: Array) -> int:
+    """Of TILE pixels of x (N, H, W, C), the last of which may have fewer."""
     return -(-x.size // (x.shape[3] * TILE))
 
 
@@ -51,6 +52,7 @@ def normalise_reference(x: Array, mean: Array, scale: Array, shift: Array, skip:
 def normalise(x, mean, scale, shift, skip=None, relu=False):
     """Same as normalise_reference in one pass."""
     C, y = x.shape[3], empty(x.shape, x.dtype)
+    expect_shapes(mean=(mean, (C,)), scale=(scale, (C,)), shift=(shift, (C,)), skip=(skip, x.shape))
     skip = np.empty((0, C), x.dtype) if skip is None else skip.reshape(-1, C)
     launch(normalise_tiles, number_of_tiles(x), x.reshape(-1, C), mean, scale, shift, skip, relu, y.reshape(-1, C))
     return y
@@ -85,6 +87,7 @@ def gradient_sums_reference(dy: Array, x: Array, mean: Array, y: Array | None = 
 def gradient_sums(dy, x, mean, y=None):
     """Same as gradient_sums_reference in one pass."""
     C = x.shape[3]
+    expect_shapes(dy=(dy, x.shape), mean=(mean, (C,)), y=(y, x.shape))
     dz = dy if y is None else empty(dy.shape, dy.dtype)
     sums = np.zeros((number_of_tiles(x), 2, C))
     launch(sum_tiles, len(sums), *(a.reshape(-1, C) for a in (dy, x, dz if y is None else y, dz)), y is not None, mean, sums)
@@ -125,6 +128,7 @@ def input_gradient_reference(dz: Array, x: Array, mean: Array, factors: Array) -
 def input_gradient(dz, x, mean, factors):
     """Same as input_gradient_reference in one pass."""
     C, dx = x.shape[3], empty(x.shape, x.dtype)
+    expect_shapes(dz=(dz, x.shape), mean=(mean, (C,)), factors=(factors, (3, C)))
     launch(input_gradient_tiles, number_of_tiles(x), *(a.reshape(-1, C) for a in (dz, x)), mean, factors, dx.reshape(-1, C))
     return dx
 

@@ -33,8 +33,8 @@ PANEL = 64  # columns in a piece
 
 
 @compiled
-def product(a, lda, transpose_a, b, ldb, step, c, ldc, M, N, K, keep):
-    """c = op(a) @ b + keep * c, with op(a) (M, K), b (K, N), c (M, N), op the identity or the transpose.
+def product(a, lda, transpose_a, b, ldb, step, c, ldc, M, N, K, beta):
+    """c = op(a) @ b + beta * c, with op(a) (M, K), b (K, N), c (M, N), op the identity or the transpose.
 
     a, b and c are contiguous, one-dimensional and begin with the matrix' first number; lda, ldb and ldc numbers lie
     between the beginnings of two rows. PANEL numbers of a row of b lie together, the next ones PANEL * step further on:
@@ -48,17 +48,17 @@ def product(a, lda, transpose_a, b, ldb, step, c, ldc, M, N, K, keep):
             for n in range(0, N, n_block):
                 gemm(a[k * lda + m if transpose_a else m * lda + k :], lda, transpose_a, b[k * ldb + n * step :], ldb,
                      c[m * ldc + n :], ldc, min(m_block, M - m), min(n_block, N - n), min(k_block, K - k),
-                     1 if k > 0 else keep)
+                     1 if k > 0 else beta)
 
 
 @compiled
-def gemm(a, lda, transpose_a, b, ldb, c, ldc, M, N, K, keep):
+def gemm(a, lda, transpose_a, b, ldb, c, ldc, M, N, K, beta):
     """product in one call, of a b whose rows are whole.
 
     BLAS counts along columns: its c is our c transposed, so b comes first.
     """
     sizes = np.array([N, M, K, ldb, lda, ldc], dtype=np.int32)
-    factors = np.array([1, keep], dtype=c.dtype)
+    factors = np.array([1, beta], dtype=c.dtype)
     letters = np.array([ord("N"), ord("T") if transpose_a else ord("N")], dtype=np.uint8)
     letter, size, one, zero = letters.ctypes.data, sizes.ctypes.data, factors.ctypes.data, factors[1:].ctypes.data
     if c.itemsize == 4:

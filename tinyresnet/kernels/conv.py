@@ -12,7 +12,7 @@ from numpy import ndarray as Array
 from tinyresnet.kernels import direct, winograd
 from tinyresnet.kernels.epilogue import finish_reference, merge_moments, moments_reference
 from tinyresnet.kernels.im2col import col2im_reference, im2col_reference, out_size
-from tinyresnet.kernels.jit import faster_than
+from tinyresnet.kernels.jit import expect_shapes, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.panels import turned
 
@@ -73,7 +73,10 @@ def conv_backward_input(dy, weight, shape, stride, padding, skip=None):
 
     With stride 1, dx is itself a convolution, of dy with the weights turned round; only a larger stride must scatter.
     """
-    K = weight.shape[0]
+    K, O = weight.shape[0], weight.shape[3]
+    N, H, W, C = shape
+    P, Q = (out_size(size, K, stride, padding) for size in (H, W))
+    expect_shapes(weight=(weight, (K, K, C, O)), dy=(dy, (N, P, Q, O)), skip=(skip, shape))
     if stride == 1:
         return convolve(dy, turned(weight), 1, K - 1 - padding, skip=skip)[0]
     dx = empty(shape, dy.dtype)
@@ -89,7 +92,10 @@ def conv_backward_weight_reference(x: Array, dy: Array, kernel: int, stride: int
 
 @faster_than(conv_backward_weight_reference)
 def conv_backward_weight(x, dy, kernel, stride, padding):
-    """Same as conv_backward_weight_reference: up to eight groups of tiles have a sum each, which are added in order."""
+    """Same as conv_backward_weight_reference."""
+    N, H, W, _ = x.shape
+    P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
+    expect_shapes(dy=(dy, (N, P, Q, dy.shape[-1])))
     if winograd.suits(x, dy.shape, kernel, stride, padding):
         return winograd.backward_weight(x, dy, padding)
     return direct.backward_weight(x, dy, kernel, stride, padding)
@@ -100,9 +106,10 @@ def convolve(x, weight, stride, padding, *, bias=None, skip=None, relu=False, mo
 
     Returns y, and if moments are wanted mean and squares (tiles, O) and the pixels (tiles,) of the tiles of y.
     """
-    N, H, W, _ = x.shape
+    N, H, W, C = x.shape
     K, O = weight.shape[0], weight.shape[3]
     y = empty((N, out_size(H, K, stride, padding), out_size(W, K, stride, padding), O), x.dtype)
+    expect_shapes(weight=(weight, (K, K, C, O)), bias=(bias, (O,)), skip=(skip, y.shape))
     method = winograd if winograd.suits(x, y.shape, K, stride, padding) else direct
     pixels = method.pixels_of_tiles(y.shape) if moments else np.empty(0, int)
     mean, squares = np.empty((2, len(pixels), O))

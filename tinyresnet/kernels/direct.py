@@ -125,7 +125,8 @@ def weight_tiles(first, last, x, dy, stride, padding, rows, group_rows, columns,
             end = min(group_end, start + rows)
             cols = gather(x, start, end, P, Q, K, stride, padding)  # (pixels, K*K*C)
             product(cols.reshape(-1), depth, True, dy.reshape(-1)[start * Q * O + o0 :], O, 1,
-                    sums[group].reshape(-1)[o0:], O, depth, o1 - o0, (end - start) * Q, start > group * group_rows)
+                    sums[group].reshape(-1)[o0:], O, depth, o1 - o0, (end - start) * Q,
+                    int(start > group * group_rows))
 
 
 @compiled

@@ -78,7 +78,7 @@ def merge_moments(mean, squares, counts):
         new = counts[tile]
         for o in range(mean.shape[1]):
             delta = mean[tile, o] - mean[0, o]
-            mean[0, o] += delta * new / (before + new)
+            mean[0, o] = (mean[0, o] * before + mean[tile, o] * new) / (before + new)  # of infinity, infinity
             squares[0, o] += squares[tile, o] + delta * delta * before * new / (before + new)
         before += new
     return mean[0], squares[0] / before

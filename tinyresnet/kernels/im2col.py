@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.jit import compiled, expect_shapes, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.windows import fill_windows
@@ -66,8 +66,9 @@ def col2im_reference(cols: Array, shape: tuple[int, ...], kernel: int, stride: i
 @faster_than(col2im_reference)
 def col2im(cols, shape, kernel, stride, padding):
     """Same as col2im_reference to the last bit: each thread owns whole rows of x and adds in the same order (u, v)."""
-    N, H, W, _ = shape
+    N, H, W, C = shape
     P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
+    expect_shapes(cols=(cols, (N * P * Q, kernel * kernel * C)))
     x = empty(shape, cols.dtype)
     launch(col2im_rows, N * H, cols, kernel, stride, padding, P, Q, x)
     return x

@@ -15,7 +15,9 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,18 +44,36 @@ def compiled(function: Callable) -> Callable:
     """
     if KERNELS == "reference":
         return function
-    try:
-        dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
-        dispatcher._cache._cache_file._source_stamp = STAMP  # type: ignore[attr-defined]
-    except RuntimeError:  # no folder to write to
-        dispatcher = njit(nogil=True, error_model="numpy")(function)
+    dispatcher: Any = njit(nogil=True, error_model="numpy")(function)
+    with suppress(RuntimeError):  # no folder to write to
+        dispatcher.enable_caching()
+        cache = dispatcher._cache
+        cache._cache_file._source_stamp = STAMP
+        cache.load_overload = careful(cache.load_overload, cache)
+        cache.save_overload = careful(cache.save_overload, cache)
     return dispatcher
+
+
+def careful(use: Callable, cache) -> Callable:
+    """Use what was kept, or keep it, if that works: a folder may vanish, a disk be full, a file have been cut."""
+
+    @functools.wraps(use)
+    def use_or_empty(*args):
+        try:
+            return use(*args)
+        except Exception:  # whatever the remains of a file may raise
+            with suppress(OSError):
+                cache.flush()  # an empty index in the place of the broken one
+        return None
+
+    return use_or_empty
 
 
 def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
     """Decorate the fast version of `reference`; in reference mode, use the reference in its place.
 
-    Arrays are handed over C-contiguous, so that each kernel is compiled once for each dtype and not for each layout.
+    Arrays are handed over in C order and writeable, so that each kernel is compiled once for each dtype and not for
+    each layout too.
     Raises ValueError unless they hold floating-point numbers of one kind, but for the argument that holds places (uint8).
 
     places: its number among the arguments.
@@ -69,7 +89,7 @@ def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
             arrays = [a for a in numbers if isinstance(a, np.ndarray)]
             if len(dtypes := {a.dtype for a in arrays}) != 1 or dtypes.pop() not in (np.float32, np.float64):
                 raise ValueError(f"{function.__name__} takes arrays of float32 or of float64, all alike, got "
-                                 f"{', '.join(str(a.dtype) for a in arrays)}")
+                                 f"{', '.join(str(a.dtype) for a in arrays) or 'none'}")
             return function(*map(contiguous, args), **{name: contiguous(a) for name, a in options.items()})
 
         return kernel
@@ -78,5 +98,12 @@ def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
 
 
 def contiguous(a):
-    """An array in C order; whatever else it is, unchanged."""
-    return np.ascontiguousarray(a) if isinstance(a, np.ndarray) else a
+    """An array in C order that may be written to, for which kernels are compiled; whatever else it is, unchanged."""
+    return np.require(a, requirements=["C", "W"]) if isinstance(a, np.ndarray) else a
+
+
+def expect_shapes(**arrays: tuple) -> None:
+    """Raise ValueError unless each array has the shape that stands beside it; a kernel would read past its end."""
+    for name, (a, shape) in arrays.items():
+        if a is not None and a.shape != tuple(shape):
+            raise ValueError(f"expected {name} of shape {tuple(shape)}, got {a.shape}")

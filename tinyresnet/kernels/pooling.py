@@ -7,7 +7,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.jit import compiled, expect_shapes, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
 
@@ -85,6 +85,7 @@ def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: i
 @faster_than(maxpool_backward_reference, places=1)
 def maxpool_backward(dy, winner, shape, kernel, stride, padding):
     """Same as maxpool_backward_reference to the last bit: each thread owns whole rows of dx, windows in the same order."""
+    expect_shapes(winner=(winner, dy.shape), dy=(dy, (shape[0], *dy.shape[1:3], shape[3])))
     dx = empty(shape, dy.dtype)
     launch(maxpool_backward_rows, shape[0] * shape[1], dy, winner, kernel, stride, padding, dx)
     return dx
@@ -142,16 +143,8 @@ def global_average_images(first, last, x, y):
             y[n, c] = sums[c] / pixels
 
 
-def global_average_backward_reference(dy: Array, shape: tuple) -> Array:
-    """dy (N, C) -> dx of this shape (N, H, W, C): every pixel had the same part in the mean."""
-    share = dy / np.array(shape[1] * shape[2], dtype=dy.dtype)
-    return np.broadcast_to(share[:, None, None, :], shape).copy()
-
-
-@faster_than(global_average_backward_reference)
-def global_average_backward(dy, shape):
-    """Same as global_average_backward_reference."""
-    N, H, W, C = shape
+def global_average_backward(dy: Array, shape: tuple) -> Array:
+    """dy (N, C) -> dx of this shape (N, H, W, C): every pixel had the same part in the mean. NumPy is quick enough."""
     dx = empty(shape, dy.dtype)
-    dx[:] = (dy / np.array(H * W, dtype=dy.dtype))[:, None, None, :]
+    dx[:] = (dy / np.array(shape[1] * shape[2], dtype=dy.dtype))[:, None, None, :]
     return dx

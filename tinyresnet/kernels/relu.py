@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.kernels.jit import compiled, faster_than
+from tinyresnet.kernels.jit import compiled, expect_shapes, faster_than
 from tinyresnet.kernels.memory import empty
 from tinyresnet.kernels.threads import launch
 
@@ -27,6 +27,7 @@ def relu(x):
 
 @compiled
 def relu_tiles(first, last, x, y):
+    """relu for TILE numbers of each array, a tile."""
     zero = x.dtype.type(0)
     x, y = x[first * TILE : last * TILE], y[first * TILE : last * TILE]
     for i in range(len(x)):
@@ -41,6 +42,7 @@ def relu_backward_reference(dy: Array, y: Array) -> Array:
 @faster_than(relu_backward_reference)
 def relu_backward(dy, y):
     """Same as relu_backward_reference."""
+    expect_shapes(dy=(dy, y.shape))
     dx = empty(dy.shape, dy.dtype)
     launch(relu_backward_tiles, -(-dy.size // TILE), dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
@@ -48,6 +50,7 @@ def relu_backward(dy, y):
 
 @compiled
 def relu_backward_tiles(first, last, dy, y, dx):
+    """relu_backward for TILE numbers of each array, a tile."""
     zero = dy.dtype.type(0)
     tile = slice(first * TILE, last * TILE)
     dy, y, dx = dy[tile], y[tile], dx[tile]

@@ -20,6 +20,7 @@ from tinyresnet.kernels.jit import KERNELS
 
 if KERNELS == "numba":
     import scipy.linalg.cython_blas  # noqa: F401  gemm calls this BLAS, which must be loaded before we look for it
+    from numba.core.compiler_lock import global_compiler_lock
     from threadpoolctl import ThreadpoolController
 
     BLAS = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -27,6 +28,7 @@ else:
     BLAS = []
 
 LAUNCH = threading.Lock()
+MOST = 512  # threads
 PIECES = 8  # a thread: few cost little, many let a thread that was held up do less
 
 
@@ -60,11 +62,15 @@ def share_out(kernel: Callable, tiles: int, args: tuple) -> None:
 
     offered = [Offer(work) for _ in range(number)]
     try:
-        for offer in offered:
-            offers.put(offer)
-        work()
-    finally:
+        try:
+            for offer in offered:
+                offers.put(offer)
+            work()
+        finally:
+            settle(offered)
+    except BaseException:  # on the way into settle, too, the handler of a signal may raise what it likes
         settle(offered)
+        raise
     for offer in offered:
         if offer.error is not None:
             raise offer.error
@@ -84,6 +90,7 @@ class Offer:
         return self.taken_by.setdefault("first", who) == who
 
     def join(self) -> None:
+        """Work until nothing is left, and say so."""
         try:
             self.work()
         except BaseException as error:  # raised again where the kernel was launched
@@ -98,18 +105,14 @@ class Offer:
 
 def settle(offered: list[Offer]) -> None:
     """Withdraw what no helper has taken, and wait for those who have: they write to our arrays. Ctrl-C waits, too."""
-    interrupt = None
-    while True:
-        try:
-            for offer in offered:
-                if offer.is_for("caller"):
-                    offer.close()
-                offer.done.wait()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    try:
+        for offer in offered:
+            if offer.is_for("caller"):
+                offer.close()
+            offer.done.wait()
+    except BaseException:
+        settle(offered)
+        raise
 
 
 def help_out(offers: SimpleQueue[Offer]) -> None:
@@ -118,6 +121,7 @@ def help_out(offers: SimpleQueue[Offer]) -> None:
         offer = offers.get()
         if offer.is_for("helper"):
             offer.join()
+        del offer  # and with it the arrays, should the kernel have failed
 
 
 @functools.cache
@@ -137,9 +141,9 @@ def start_helpers(number: int) -> tuple[SimpleQueue[Offer], int]:
 def number_of_threads() -> int:
     """What TINYRESNET_NUM_THREADS says, else the number of cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    text = os.environ.get("TINYRESNET_NUM_THREADS", str(cores))
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"TINYRESNET_NUM_THREADS must be a positive number, got {text!r}")
+    text = os.environ.get("TINYRESNET_NUM_THREADS", str(min(cores, MOST)))
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise ValueError(f"TINYRESNET_NUM_THREADS must be a number from 1 to {MOST}, got {text!r}")
     return int(text)
 
 
@@ -152,3 +156,6 @@ def after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=after_fork)
+    if KERNELS == "numba":  # a fork waits for the end of a compilation, whose lock the child could never take
+        os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
+                            after_in_child=global_compiler_lock.release)

@@ -13,7 +13,7 @@ LANES = 64  # channels that are transformed together: two 6x6 squares of them fi
 
 
 @compiled
-def evaluate_input(d, points):
+def apply_BT(d, points):
     """d (6, 6, LANES) -> points[v, :, c] = B.T d[:, v, c]. Numbers are made of the dtype of d: Numba would count a bare
     4 times a float32 in float64."""
     two, four, five = d.dtype.type(2), d.dtype.type(4), d.dtype.type(5)
@@ -30,7 +30,7 @@ def evaluate_input(d, points):
 
 
 @compiled
-def read_output(m, y):
+def apply_AT(m, y):
     """m (6, V, LANES) -> y[v, :, c] = A.T m[:, v, c], y (V, 4, LANES)."""
     two, four, eight = m.dtype.type(2), m.dtype.type(4), m.dtype.type(8)
     for v in range(m.shape[1]):
@@ -44,8 +44,8 @@ def read_output(m, y):
 
 
 @compiled
-def evaluate_gradient(y, points):
-    """y (4, V, LANES) -> points[v, :, o] = A y[:, v, o], points (V, 6, LANES): the transpose of read_output."""
+def apply_A(y, points):
+    """y (4, V, LANES) -> points[v, :, o] = A y[:, v, o], points (V, 6, LANES): the transpose of apply_AT."""
     two, four, eight = y.dtype.type(2), y.dtype.type(4), y.dtype.type(8)
     for v in range(y.shape[1]):
         for o in range(LANES):
@@ -60,7 +60,7 @@ def evaluate_gradient(y, points):
 
 
 @compiled
-def evaluate_weight(g, points):
+def apply_G(g, points):
     """g (3, V, LANES) -> points[v, :, i] = G g[:, v, i], points (V, 6, LANES)."""
     two, four, sixth = g.dtype.type(2), g.dtype.type(4), g.dtype.type(1 / 6)
     for v in range(g.shape[1]):
@@ -76,8 +76,8 @@ def evaluate_weight(g, points):
 
 
 @compiled
-def read_weight(u, g):
-    """u (6, V, LANES) -> g[v, :, i] = G.T u[:, v, i], g (V, 3, LANES): the transpose of evaluate_weight."""
+def apply_GT(u, g):
+    """u (6, V, LANES) -> g[v, :, i] = G.T u[:, v, i], g (V, 3, LANES): the transpose of apply_G."""
     two, four, sixth = u.dtype.type(2), u.dtype.type(4), u.dtype.type(1 / 6)
     for v in range(u.shape[1]):
         for i in range(LANES):

@@ -60,8 +60,9 @@ def scatter(cols, x, start, end, P, Q, K, stride, padding):
             if 0 <= i < H:
                 for q in range(Q):
                     j = q * stride - padding
-                    first, last = max(0, -j) * C, min(K, W - j) * C
+                    first, last = max(0, -j) * C, max(0, min(K, W - j)) * C
                     target, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
-                    sums, parts = pixels[target + first : target + last], values[at + first : at + last]
-                    for c in range(len(parts)):
-                        sums[c] += parts[c]
+                    if first < last:
+                        sums, parts = pixels[target + first : target + last], values[at + first : at + last]
+                        for c in range(len(parts)):
+                            sums[c] += parts[c]

@@ -64,14 +64,14 @@ class BatchNorm2d(Layer):
         """
         if batch is None:
             self.save(x.shape)
-            return self.running_mean, self._scale(self.running_var), self.bias
+            return self.running_mean, self._scale(self.running_var), self.bias.copy()
         M = x.size // x.shape[3]  # values a channel
         if M == 1:
             raise ValueError(f"batch norm in training needs more than one value a channel, got x of shape {x.shape}")
         mean, var = (moment.astype(x.dtype) for moment in batch)
         self._update_running(mean, var * (M / (M - 1)))
         self.save(x.shape, x, mean, var)
-        return mean, self._scale(var), self.bias
+        return mean, self._scale(var), self.bias.copy()  # as it is now, should it change before backward
 
     def parameter_gradients(self, dy: Array, y: Array | None = None) -> tuple[Array, SecondPass | None]:
         """The first pass of backward; returns dz and what the second pass needs, nothing where mean and var are constants.

@@ -58,7 +58,7 @@ class Conv2d(Layer):
             # dweight = cols.T @ dy, with dy (N*P*Q, O)
             self.grads["weight"] = conv_backward_weight(x, dy, K, self.stride, self.padding)
             if self.has_bias:
-                self.grads["bias"] = dy.reshape(-1, O).sum(axis=0)
+                self.grads["bias"] = dy.sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
         # dcols = dy @ weight.reshape(-1, O).T  # (N*P*Q, K*K*C)
         # dx = col2im(dcols, x.shape, K, stride, padding)
         return conv_backward_input(dy, self.weight, x.shape, self.stride, self.padding, add)

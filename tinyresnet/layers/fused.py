@@ -22,8 +22,7 @@ from tinyresnet.layers.batchnorm import BatchNorm2d
 from tinyresnet.layers.conv import Conv2d
 from tinyresnet.layers.relu import ReLU
 
-KINDS: tuple[type[Layer], ...] = (Conv2d, BatchNorm2d, ReLU)
-METHODS = {kind: (kind.forward, kind.backward) for kind in KINDS}
+METHODS: dict[type[Layer], tuple] = {kind: (kind.forward, kind.backward) for kind in (Conv2d, BatchNorm2d, ReLU)}
 
 
 def is_ours(layer: Layer) -> bool:
@@ -54,7 +53,8 @@ class ConvBatchNorm(NamedTuple):
         else:
             z, batch = conv_forward(x, conv.weight, conv.stride, conv.padding), None
         conv.save(keep)
-        skip = skip if skip is None else np.broadcast_to(skip, z.shape)
+        if skip is not None and skip.shape != z.shape:
+            skip = np.broadcast_to(skip, z.shape)
         compute = partial(normalise, z, *bn.constants(z, batch), skip, relu is not None)
         y = compute()
         keep_y = Later(compute) if bn.uses_batch and skip is None else y
@@ -120,9 +120,9 @@ def in_steps(layers: Iterable[Layer]) -> list[Step]:
 
 
 def block_of(branch: Iterable[Layer], relu: Layer, downsample: Layer) -> FusedBlock | None:
-    """A residual block in fused form; None if one of its layers is not ours, or runs alone."""
+    """A residual block in fused form; None if one of its layers is not ours or runs alone, or if it has but one step."""
     steps = [step for step in in_steps((*branch, relu)) if isinstance(step, ConvBatchNorm) and step.relu is not None]
-    complete = sum(map(len, steps)) == len((*branch, relu))
+    complete = len(steps) > 1 and sum(map(len, steps)) == len((*branch, relu))
     return FusedBlock(steps, downsample) if complete else None
 
 

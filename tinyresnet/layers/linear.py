@@ -42,7 +42,7 @@ class Linear(Layer):
         if not self.frozen:
             # dweight = x.T @ dy
             dweight = conv_backward_weight(x[:, None, None], dy[:, None, None], 1, 1, 0)[0, 0]
-            self.grads = {"weight": dweight, "bias": dy.sum(axis=0)}
+            self.grads = {"weight": dweight, "bias": dy.sum(axis=0, dtype=np.float64).astype(dy.dtype)}
         # dx = dy @ weight.T
         return conv_backward_input(dy[:, None, None], self.weight[None, None], (len(x), 1, 1, x.shape[1]), 1, 0)[:, 0, 0]
 
