@@ -28,6 +28,7 @@ DTYPES = {
     "BoolStorage": "bool", "ComplexFloatStorage": "c8", "ComplexDoubleStorage": "c16",
 }
 
+MAX_PICKLE = 1 << 20  # bytes; 100 for each tensor. One byte of pickle may become an object of 64 bytes
 MAX_DEPTH = 16  # dictionaries within dictionaries
 MAX_TENSORS = 10_000  # a ResNet-152 has 932
 MAX_NAME = 500  # characters; the longest of torchvision's have 36
@@ -41,6 +42,11 @@ class Storage:
     key: str
     dtype: str
     count: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,15 @@ CALLS: Calls = {
 }
 
 
-def storage_of(persistent_id: object) -> Storage:
-    """The storage that ("storage", type, key, location, count) names."""
+def storage_of(known: dict[str, Storage], persistent_id: object) -> Storage:
+    """The storage that ("storage", type, key, location, count) names; it is entered in `known`."""
     match persistent_id:
-        case ("storage", Global(_, name), str() as key, str(), count, *_) if name in DTYPES:
-            if is_count(count):
-                return Storage(key, DTYPES[name], count)
+        case ("storage", Global(_, name), str() as key, str(), count, *_) if name in DTYPES and is_count(count):
+            storage = Storage(key, DTYPES[name], count)
+            if known.setdefault(key, storage) != storage:
+                raise ValueError(f"storage {key[:80]!r} is used as {known[key].count} {known[key].dtype} "
+                                 f"and as {count} {storage.dtype}")
+            return storage
     raise ValueError("expected a persistent id ('storage', type, key, location, count) with a sound type and count")
 
 
@@ -131,11 +140,18 @@ def checked_view(storage: Storage, offset: int, shape: tuple, stride: tuple) -> 
     return View(storage, offset, shape, stride)
 
 
+def check_claims(views: dict[str, View], file_size: int) -> None:
+    """Refuse tensors that show the same numbers so often that their arrays would outgrow the file."""
+    claimed = sum(prod(view.shape) * view.storage.itemsize for view in views.values())
+    if claimed > 2 * file_size:
+        raise ValueError(f"its tensors claim {claimed} bytes, the file has {file_size}: they share storages too often")
+
+
 def elements(data: Array, storage: Storage, order: Literal["<", ">"]) -> Array:
     """The bytes of a storage as (count,) numbers; bfloat16 still as the 16 bits they are."""
     dtype = np.dtype("u2" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder(order)
-    if data.size != storage.count * dtype.itemsize:
-        raise ValueError(f"storage {storage.key[:80]!r} should hold {storage.count} numbers of {dtype.itemsize} bytes, "
+    if data.size != storage.count * storage.itemsize:
+        raise ValueError(f"storage {storage.key[:80]!r} should hold {storage.count} numbers of {storage.itemsize} bytes, "
                          f"but has {data.size} bytes")
     return data.view(np.uint8) != 0 if storage.dtype == "bool" else data.view(dtype)
 
