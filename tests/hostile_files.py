@@ -109,6 +109,8 @@ PROGRAMS = {
 # -- tensors that are not what they say -----------------------------------------------------------------------------
 
 TWO_TYPES = program(a=tensor(), b=tensor((3,), (1,), kind="LongStorage", count=3))
+CONJUGATE = call("torch._utils", "_rebuild_tensor_v2", storage(count=3, kind="ComplexFloatStorage"), whole(0),
+                 row(whole(3)), row(whole(1)), b"\x89", call("collections", "OrderedDict"), b"}" + text("conj") + b"\x88s")
 
 TENSORS = {
     "a side of 2^40": (one(shape=(2**40,), stride=(1,)), "huge"),
@@ -139,6 +141,7 @@ TENSORS = {
     "a storage elsewhere": (one(key="../version"), "'archive/data/../version' is missing"),
     "a storage of unknown type": (one(kind="QInt8Storage"), "torch.QInt8Storage"),
     "a persistent id that is a number": (has(program(w=b"K\1Q")), "persistent id"),
+    "a conjugate by a flag": (has(program(w=CONJUGATE)), "resolve_conj"),
     "a tensor without a storage": (has(program(w=call("torch._utils", "_rebuild_tensor_v2", b"N"))), "made of storage"),
 }
 

@@ -119,6 +119,8 @@ def ordered_dict(arguments: tuple) -> dict:
 
 def rebuild_tensor(arguments: tuple) -> View:
     """torch._utils._rebuild_tensor(storage, offset, shape, stride); v2 adds requires_grad, hooks and metadata."""
+    if len(arguments) > 6 and arguments[6]:
+        raise ValueError("a tensor has metadata: it is conjugate or negated by a flag; save tensor.resolve_conj()")
     match arguments:
         case (Storage() as storage, offset, tuple() as shape, tuple() as stride, *_):
             return checked_view(storage, offset, shape, stride)
