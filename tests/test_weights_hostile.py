@@ -7,11 +7,20 @@ import tracemalloc
 
 import pytest
 from handmade_files import SIX, npy, npz_file, tensor, text, torch_file, torch_state, whole
-from hostile_files import GOOD, HOSTILE, NUMPY
+from handmade_safetensors import entry, safetensors_file
+from hostile_files import GOOD, NUMPY
+from hostile_files import HOSTILE as TORCH_AND_NUMPY
+from hostile_safetensors import SAFETENSORS
 
 from tinyresnet.weights import WeightsFileError, read_arrays
 from weights_converter import read_tensors
 
+HOSTILE = TORCH_AND_NUMPY | SAFETENSORS
+SOUND = {
+    "torch": torch_state({"w": SIX}),
+    "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
+    "safetensors": safetensors_file({"w": entry()}),
+}
 READING = []  # while the list is not empty, the hook below notes what Python does
 DONE = []
 HARMLESS = {"object.__getattr__", "object.__setattr__", "sys._getframe", "gc.collect"}
@@ -98,7 +107,7 @@ def test_a_pickle_with_random_bytes_changed_gives_arrays_or_a_weights_file_error
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+@pytest.mark.parametrize("good", SOUND.values(), ids=SOUND)
 def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(good, seed, written):
     rng = random.Random(seed)
     for _ in range(100):
@@ -109,7 +118,7 @@ def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(g
         assert error is None or type(error) is WeightsFileError, (error, bytes(changed))
 
 
-@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+@pytest.mark.parametrize("good", SOUND.values(), ids=SOUND)
 def test_a_file_cut_anywhere_is_refused(good, written):
     for length in range(len(good)):
         assert type(outcome_of(read_tensors, written(good[:length]))) is WeightsFileError, length
