@@ -7,19 +7,24 @@ import tracemalloc
 
 import pytest
 from handmade_files import SIX, npy, npz_file, tensor, text, torch_file, torch_state, whole
+from handmade_protobuf import blob, caffe, layer, onnx
+from handmade_protobuf import tensor as onnx_tensor
 from handmade_safetensors import entry, safetensors_file
 from hostile_files import GOOD, NUMPY
 from hostile_files import HOSTILE as TORCH_AND_NUMPY
+from hostile_protobuf import PROTOBUF
 from hostile_safetensors import SAFETENSORS
 
 from tinyresnet.weights import WeightsFileError, read_arrays
 from weights_converter import read_tensors
 
-HOSTILE = TORCH_AND_NUMPY | SAFETENSORS
+HOSTILE = TORCH_AND_NUMPY | SAFETENSORS | PROTOBUF
 SOUND = {
     "torch": torch_state({"w": SIX}),
     "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
     "safetensors": safetensors_file({"w": entry()}),
+    "ONNX": onnx(onnx_tensor()),
+    "Caffe": caffe(layer(blob())),
 }
 READING = []  # while the list is not empty, the hook below notes what Python does
 DONE = []
