@@ -8,20 +8,30 @@ import tracemalloc
 import pytest
 from handmade_files import SIX, npy, npz_file, program, tensor, text, torch_file, torch_state, whole
 from handmade_hdf5 import hdf5_file
+from handmade_protobuf import blob, caffe, layer, onnx
+from handmade_protobuf import tensor as onnx_tensor
+from handmade_safetensors import entry, safetensors_file
 from handmade_torch import stream_file
-from hostile_files import GOOD, HOSTILE, NUMPY
+from hostile_files import GOOD, NUMPY
+from hostile_files import HOSTILE as TORCH_AND_NUMPY
+from hostile_protobuf import PROTOBUF
+from hostile_safetensors import SAFETENSORS
 
 from tinyresnet.weights import WeightsFileError, read_arrays
 from weights_converter import read_tensors
 
-READING = []  # while the list is not empty, the hook below notes what Python does
-DONE = []
+HOSTILE = TORCH_AND_NUMPY | SAFETENSORS | PROTOBUF
 SOUND = {
     "torch": torch_state({"w": SIX}),
     "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
+    "safetensors": safetensors_file({"w": entry()}),
+    "ONNX": onnx(onnx_tensor()),
+    "Caffe": caffe(layer(blob())),
     "stream": stream_file(program(w=tensor())),
     "hdf5": hdf5_file({"w": SIX}),
 }
+READING = []  # while the list is not empty, the hook below notes what Python does
+DONE = []
 HARMLESS = {"object.__getattr__", "object.__setattr__", "sys._getframe", "gc.collect"}
 
 
