@@ -9,7 +9,7 @@ from handmade_files import (
     SIX, call, name_of, npy, npy_claiming, npz_file, program, row, storage, tensor, text, torch_entries, torch_file,
     whole, zip_file,
 )
-from hostile_torch import STREAM
+from hostile_torch import STREAM, TAR
 
 # -- hostile programs -----------------------------------------------------------------------------------------------
 
@@ -206,7 +206,6 @@ CONTAINERS = {
 }
 
 LATER = {  # sound files in containers that another reader will open
-    "torch's tar": (lambda: bytes(257) + b"ustar\x0000" + bytes(2000), "torch.save"),
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     "safetensors": (lambda: struct.pack("<Q", 2) + b"{}", "safetensors"),
@@ -243,4 +242,4 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | LATER | NUMPY
+HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | LATER | NUMPY

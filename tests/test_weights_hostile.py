@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 from handmade_files import SIX, npy, npz_file, program, tensor, text, torch_file, torch_state, whole
-from handmade_torch import stream_file
+from handmade_torch import stream_file, tar_file
 from hostile_files import GOOD, HOSTILE, NUMPY
 
 from tinyresnet.weights import WeightsFileError, read_arrays
@@ -15,7 +15,7 @@ from weights_converter import read_tensors
 
 SOUND = {
     "torch": torch_state({"w": SIX}), "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
-    "stream": stream_file(program(w=tensor())),
+    "stream": stream_file(program(w=tensor())), "tar": tar_file(),
 }
 
 READING = []  # while the list is not empty, the hook below notes what Python does
@@ -118,5 +118,5 @@ def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(c
 @pytest.mark.parametrize("container", SOUND)
 def test_a_file_cut_anywhere_is_refused(container, written):
     good = SOUND[container]
-    for length in range(0, len(good), 1 + len(good) // 1000):
+    for length in range(0, len(good), 1 + len(good) // 1000):  # a tar archive is long, and mostly zeros
         assert type(outcome_of(read_tensors, written(good[:length]))) is WeightsFileError, length
