@@ -8,7 +8,7 @@ from handmade_files import (
     whole, zip_file,
 )
 from hostile_hdf5 import HDF5
-from hostile_torch import STREAM
+from hostile_torch import STREAM, TAR
 
 # -- hostile programs -----------------------------------------------------------------------------------------------
 
@@ -205,7 +205,6 @@ CONTAINERS = {
 }
 
 LATER = {  # sound files in containers that another reader will open
-    "torch's tar": (lambda: bytes(257) + b"ustar\x0000" + bytes(2000), "torch.save"),
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
 }
 
@@ -240,4 +239,4 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | LATER | NUMPY | HDF5
+HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | LATER | NUMPY | HDF5

@@ -11,7 +11,7 @@ from handmade_hdf5 import hdf5_file
 from handmade_protobuf import blob, caffe, layer, onnx
 from handmade_protobuf import tensor as onnx_tensor
 from handmade_safetensors import entry, safetensors_file
-from handmade_torch import stream_file
+from handmade_torch import stream_file, tar_file
 from hostile_files import GOOD, NUMPY
 from hostile_files import HOSTILE as TORCH_AND_NUMPY
 from hostile_protobuf import PROTOBUF
@@ -28,6 +28,7 @@ SOUND = {
     "ONNX": onnx(onnx_tensor()),
     "Caffe": caffe(layer(blob())),
     "stream": stream_file(program(w=tensor())),
+    "tar": tar_file(),
     "hdf5": hdf5_file({"w": SIX}),
 }
 READING = []  # while the list is not empty, the hook below notes what Python does
@@ -130,7 +131,7 @@ def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(c
 @pytest.mark.parametrize("container", SOUND)
 def test_a_file_cut_anywhere_is_refused(container, written):
     good = SOUND[container]
-    for length in range(0, len(good), 1 + len(good) // 1000):
+    for length in range(0, len(good), 1 + len(good) // 1000):  # a tar archive is long, and mostly zeros
         assert type(outcome_of(read_tensors, written(good[:length]))) is WeightsFileError, length
 
 
