@@ -78,6 +78,8 @@ NETWORKS = {
     "thin ResNet-50 v1.5": lambda: ResNet(Bottleneck, (3, 4, 6, 3), 10, width=8),
     "thin ResNet-50 v1, Caffe's pooling and epsilon": lambda: ResNet(
         Bottleneck, (3, 4, 6, 3), 10, width=8, stride_in_1x1=True, caffe_pool=True, eps=1e-3),
+    "thin ResNet-50 v1, unpadded pooling as in early Keras": lambda: ResNet(
+        Bottleneck, (3, 4, 6, 3), 10, width=8, stride_in_1x1=True, keras_pool=True, eps=1e-3),
     "CIFAR's ResNet-20, option A": resnet20,
     "CIFAR's ResNet-20, option B": lambda: resnet20(option_a=False),
 }

@@ -118,7 +118,7 @@ def test_the_facts_say_what_the_network_is_and_what_its_input_went_through():
     facts = json.loads(json.dumps(resnet20().facts()))
     assert facts["config"] == {
         "block": "BasicBlock", "depths": [3, 3, 3], "num_classes": 10, "width": 16, "stride_in_1x1": False, "eps": 1e-5,
-        "caffe_pool": False, "cifar_stem": True, "option_a": True}
+        "caffe_pool": False, "keras_pool": False, "cifar_stem": True, "option_a": True}
     assert Preprocessing(**facts["preprocessing"]) == Preprocessing(
         32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

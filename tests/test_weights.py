@@ -237,7 +237,8 @@ def test_facts_of_no_network_or_a_larger_one_are_refused(facts, reason, tmp_path
         load_model(tmp_path / "w.npz")
 
 
-@pytest.mark.parametrize("options", [{"stride_in_1x1": True}, {"eps": 1e-3}, {"caffe_pool": True}])
+@pytest.mark.parametrize("options", [{"stride_in_1x1": True}, {"eps": 1e-3}, {"caffe_pool": True},
+                                     {"keras_pool": True}])
 def test_weights_of_a_network_that_differs_in_no_shape_are_refused_before_anything_is_changed(options, tmp_path):
     save_weights(small_resnet(seed=2, **options), tmp_path / "w.npz")
     model = small_resnet(seed=1)

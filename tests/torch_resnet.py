@@ -50,7 +50,8 @@ class TorchResNet(nn.Sequential):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         if not config["cifar_stem"]:
-            self.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True) if config["caffe_pool"] else nn.MaxPool2d(3, 2, 1)
+            unpadded = config["caffe_pool"] or config["keras_pool"]
+            self.maxpool = nn.MaxPool2d(3, 2, 0 if unpadded else 1, ceil_mode=config["caffe_pool"])
         channels = width
         for stage, depth in enumerate(config["depths"]):
             blocks = []

@@ -133,9 +133,10 @@ class ResNet(Sequential):
     """Stem, stages of residual blocks, average, linear head: the paper's table 1, one row an attribute.
 
     Each stage after the first halves the image and doubles the channels. `caffe_pool` pads the stem's pooling at the
-    lower right only, as Caffe does; `cifar_stem` is a 3x3 convolution alone, for images of 32x32 pixels; `option_a` fits
-    x to y with zeros where `shortcut` has a projection. The weights' facts travel with the network: `config` (what it is
-    built from), `preprocessing` (what its input went through), `classes` (names, or None), `origin` (of the weights).
+    lower right only, as Caffe does, `keras_pool` not at all, as early Keras; `cifar_stem` is a 3x3 convolution alone, for
+    images of 32x32 pixels; `option_a` fits x to y with zeros where `shortcut` has a projection. The weights' facts travel
+    with the network: `config` (what it is built from), `preprocessing` (what its input went through), `classes` (names, or
+    None), `origin` (of the weights).
 
     Shapes: x (N, H, W, 3) float32, logits (N, num_classes).
     """
@@ -147,12 +148,14 @@ class ResNet(Sequential):
 
     def __init__(self, block: Block, depths: Sequence[int], num_classes: int = 1000, *,
                  width: int = 64, rng: np.random.Generator | None = None, stride_in_1x1: bool = False,
-                 eps: float = 1e-5, caffe_pool: bool = False, cifar_stem: bool = False, option_a: bool = False):
+                 eps: float = 1e-5, caffe_pool: bool = False, keras_pool: bool = False, cifar_stem: bool = False,
+                 option_a: bool = False):
         super().__init__()
         rng = rng or np.random.default_rng(0)
         self.config: dict[str, Any] = {
             "block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width, "eps": eps,
-            "stride_in_1x1": stride_in_1x1, "caffe_pool": caffe_pool, "cifar_stem": cifar_stem, "option_a": option_a}
+            "stride_in_1x1": stride_in_1x1, "caffe_pool": caffe_pool, "keras_pool": keras_pool, "cifar_stem": cifar_stem,
+            "option_a": option_a}
         self.preprocessing = CIFAR10 if cifar_stem else IMAGENET
         self.classes: list[str] | None = None
         self.origin: str | dict = "random initialisation"
@@ -161,7 +164,7 @@ class ResNet(Sequential):
         self.bn1 = BatchNorm2d(width, eps=eps)
         self.relu = ReLU()
         if not cifar_stem:
-            self.maxpool = MaxPool2d(3, 2, ceil_mode=True) if caffe_pool else MaxPool2d(3, 2, 1)
+            self.maxpool = MaxPool2d(3, 2, 0 if caffe_pool or keras_pool else 1, ceil_mode=caffe_pool)
         channels = width
         for stage, depth in enumerate(depths):
             blocks = []

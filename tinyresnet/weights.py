@@ -29,8 +29,8 @@ from tinyresnet.resnet import ResNet
 from tinyresnet.stored_zip import read_directory, read_entry
 
 FACTS = "facts.json"  # entry beside the arrays
-SILENT = ("stride_in_1x1", "eps", "caffe_pool")  # facts that change the result and no shape
-LATER = {"cifar_stem": False, "option_a": False}  # facts that earlier files do not have, and what they mean by it
+SILENT = ("stride_in_1x1", "eps", "caffe_pool", "keras_pool")  # facts that change the result and no shape
+LATER = {"keras_pool": False, "cifar_stem": False, "option_a": False}  # facts that earlier files do not have, and what they mean by it
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free
@@ -81,8 +81,8 @@ def load_weights(model: Layer, path: str | Path, *, strict: bool = True) -> Load
     with naming(path):
         if isinstance(model, ResNet) and facts:
             check_facts(facts, arrays)
-            unlike = [f"{name}={facts['config'].get(name)}" for name in SILENT
-                      if facts["config"].get(name) != model.config[name]]
+            stored = LATER | facts["config"]
+            unlike = [f"{name}={stored.get(name)}" for name in SILENT if stored.get(name) != model.config[name]]
             if unlike:
                 raise ValueError(f"is of a network with {', '.join(unlike)}; build yours so, or use load_model")
         report = model.load_state_dict(arrays, strict=strict)
