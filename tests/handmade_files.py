@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from weights_converter.names import Network, expected_shapes
+from weights_converter.networks import Network, expected_shapes
 
 # -- zip files ------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from tinyresnet.resnet import DEPTHS, resnet18
 from tinyresnet.weights import load_model, read_arrays, save_weights
 from weights_converter import WeightsFileError, convert, read_tensors
 from weights_converter.__main__ import main
-from weights_converter.conversion import CLASSES_FILE, imagenet_classes, in_our_layout
-from weights_converter.names import Network
+from weights_converter.conversion import in_our_layout
+from weights_converter.facts import CLASSES_FILE, imagenet_classes
+from weights_converter.networks import Network
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def test_the_facts_say_what_no_shape_tells(written, tmp_path):
     convert(written(state_of()), tmp_path / "out.npz")
     facts = read_arrays(tmp_path / "out.npz")[1]
     assert facts["config"] == {"block": "BasicBlock", "depths": [2, 2, 2, 2], "num_classes": 5, "width": 2,
-                               "stride_in_1x1": False, "eps": 1e-5, "caffe_pool": False, "keras_pool": False, "cifar_stem": False,
-                               "option_a": False}
+                               "stride_in_1x1": False, "eps": 1e-5, "caffe_pool": False, "keras_pool": False,
+                               "cifar_stem": False, "option_a": False}
     assert facts["preprocessing"] == {"resize": 256, "crop": 224, "interpolation": "bilinear",
                                       "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     assert facts["origin"]["file"] == "in.pth" and len(facts["origin"]["sha256"]) == 64
@@ -152,7 +153,7 @@ def test_inspect_lists_names_shapes_dtypes_and_the_network(written, capsys):
     assert main(["inspect", str(written(state_of("resnet50")))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["conv1.weight", "(2,", "3,", "7,", "7)", "float32"]
-    assert lines[-1] == "network: ResNet-50, v1.5 (stride on the 3x3), width 2, 5 classes"
+    assert lines[-1].startswith("network: ResNet-50, v1.5 (stride on the 3x3), width 2, 5 classes: 267 arrays, ")
 
 
 def test_inspect_shows_the_facts_of_our_own_file(written, tmp_path, capsys):

@@ -30,7 +30,7 @@ from tinyresnet.stored_zip import read_directory, read_entry
 
 FACTS = "facts.json"  # entry beside the arrays
 SILENT = ("stride_in_1x1", "eps", "caffe_pool", "keras_pool")  # facts that change the result and no shape
-LATER = {"keras_pool": False, "cifar_stem": False, "option_a": False}  # facts that earlier files do not have, and what they mean by it
+LATER = {"keras_pool": False, "cifar_stem": False, "option_a": False}  # what earlier files mean, which do not have them
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free

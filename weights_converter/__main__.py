@@ -16,11 +16,11 @@ from pathlib import Path
 from numpy import ndarray as Array
 
 from tinyresnet.files import explain
+from tinyresnet.weights import load_model
 from weights_converter.catalogue import as_rows, as_table, published
-from weights_converter.conversion import convert, describe, own_facts
+from weights_converter.conversion import convert, own_facts, sha256_of, translate
 from weights_converter.download import GOES_ON, cache_folder, fetch, find
 from weights_converter.head_ct import LICENCE, download_head_ct
-from weights_converter.names import recognise, unwrap
 from weights_converter.read import read_tensors
 
 
@@ -33,8 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("convert", help="write an .npz that tinyresnet.weights.load_model reads")
     command.add_argument("path", metavar="IN", type=Path)
     command.add_argument("out", metavar="OUT.npz", type=Path)
+    command.add_argument("--partial", action="store_true",
+                         help="also if the head or the last stages are missing: what is there, and a head of zeros")
+    command.add_argument("--json", action="store_true", help="the summary for machines")
     command = commands.add_parser("inspect", help="list the arrays and name the network")
     command.add_argument("path", metavar="IN", type=Path)
+    command.add_argument("--json", action="store_true", help="the same for machines")
     add_downloading(commands)
     options = parser.parse_args(arguments)
     try:
@@ -85,30 +89,58 @@ def download(options: argparse.Namespace) -> str:
     return f"{out}: {summary}\npublished accuracy: top-1 {entry.top1} %, top-5 {entry.top5} % ({entry.source})"
 
 
-def inspect(path: Path) -> str:
+def convert_command(options: argparse.Namespace) -> str:
+    """Convert, and say what."""
+    summary = convert(options.path, options.out, partial=options.partial)
+    if options.json:
+        return json.dumps({"file": str(options.path), "out": str(options.out)} | summary.as_dict(), indent=1)
+    return str(summary)
+
+
+def inspect(options: argparse.Namespace) -> str:
     """A table of names, shapes and dtypes as stored, and below it the network they belong to, or why to none."""
-    tensors = read_tensors(path)
-    width = max(map(len, tensors))
-    lines = [f"{name:{width}}  {str(array.shape):20}  {array.dtype}" for name, array in tensors.items()]
-    return "\n".join([*lines, f"{len(tensors)} arrays", *network_in(tensors, own_facts(path))])
+    tensors = read_tensors(options.path)
+    table = [{"name": name, "shape": array.shape, "dtype": str(array.dtype)} for name, array in tensors.items()]
+    network, lines = network_in(options.path, tensors)
+    if options.json:
+        return json.dumps({"file": str(options.path)} | network | {"tensors": table}, indent=1)
+    width = max(len(row["name"]) for row in table)
+    return "\n".join([*(f"{row['name']:{width}}  {str(row['shape']):20}  {row['dtype']}" for row in table),
+                      f"{len(table)} arrays", *lines])
 
 
-def network_in(tensors: dict[str, Array], facts: dict) -> list[str]:
-    """Lines that name the network; for a file of tinyresnet's, whose facts tell, what else they tell."""
-    if facts:
+def network_in(path: Path, tensors: dict[str, Array]) -> tuple[dict, list[str]]:
+    """The network for machines, and in lines to read; for a file of tinyresnet's own all that its facts tell."""
+    if facts := own_facts(path):
         shown = dict(facts)
         if isinstance(facts.get("classes"), list) and facts["classes"]:
             shown["classes"] = f"{len(facts['classes'])}, {facts['classes'][0]!r} to {facts['classes'][-1]!r}"
-        return ["network: in tinyresnet's own layout, with these facts", *(f"  {k}: {v}" for k, v in shown.items())]
+        lines = ["network: in tinyresnet's own layout, with these facts", *(f"  {k}: {v}" for k, v in shown.items())]
+        return own_summary(path), lines
     try:
-        return [f"network: {describe(recognise(unwrap(tensors)))}"]
+        summary = translate(path, tensors, partial=True)[1]
+        return summary.as_dict(), [f"network: {summary}"]
     except ValueError as error:
-        return [f"network: none: {error}"]
+        reason = str(error).removeprefix(f"{path}: ")
+        return {"network": None, "reason": reason}, [f"network: none: {reason}"]
+
+
+def own_summary(path: Path) -> dict:
+    """Of a file that tinyresnet wrote, what Summary.as_dict tells of others."""
+    try:
+        model = load_model(path)
+    except ValueError as error:
+        return {"network": None, "reason": str(error).removeprefix(f"{path}: ")}
+    missing = model.origin.get("missing", []) if isinstance(model.origin, dict) else []
+    facts, parameters = model.facts(), model.named_params()
+    return {"network": model.name, "missing": missing, "scheme": "tinyresnet", "config": facts["config"],
+            "preprocessing": facts["preprocessing"], "changes": [], "arrays": len(model.state_dict()),
+            "parameters": sum(array.size for _, array in parameters), "sha256": sha256_of(path)}
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
-    "convert": lambda options: convert(options.path, options.out),
-    "inspect": lambda options: inspect(options.path),
+    "convert": convert_command,
+    "inspect": inspect,
     "list": list_published,
     "download": download,
 }

@@ -1,57 +1,90 @@
-"""From a published file to an .npz that `tinyresnet.weights.load_model` reads: names, layout, checks, facts."""
+"""From a published file to an .npz that `tinyresnet.load_model` reads: names, layout, batch norms, checks, facts."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.images import Preprocessing
 from tinyresnet.weights import WeightsFileError, naming, read_arrays, write_arrays
-from weights_converter.names import Network, recognise, unwrap
-from weights_converter.read import read_tensors
-
-CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
+from weights_converter.facts import facts_of
+from weights_converter.names import Found, recognise, unwrap
+from weights_converter.networks import CIFAR, Network, expected_shapes, thin_state
+from weights_converter.onnx import Graph
+from weights_converter.read import read_graph, read_tensors
 
 
 class Summary(NamedTuple):
     """What was converted."""
 
     network: Network
+    scheme: str  # whose names the arrays had
+    facts: dict  # as ResNet.facts gives them
+    changes: list[str]  # what was done beside renaming and transposing
     arrays: int
     parameters: int  # numbers that training changes; running statistics not counted
     sha256: str  # of the published file
 
     def __str__(self) -> str:
-        return (f"{describe(self.network)}: {self.arrays} arrays, {self.parameters:,} parameters; "
-                f"source sha256 {self.sha256[:16]}...")
+        changes = "".join(f"; {change}" for change in self.changes)
+        return (f"{describe(self.network, self.facts['config'])}: {self.arrays} arrays, {self.parameters:,} parameters; "
+                f"names as in {self.scheme}{changes}; source sha256 {self.sha256[:16]}...")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for machines: JSON types under names that stay."""
+        return {"network": self.network.name, "missing": self.network.missing, "scheme": self.scheme,
+                "config": self.facts["config"], "preprocessing": self.facts["preprocessing"], "changes": self.changes,
+                "arrays": self.arrays, "parameters": self.parameters, "sha256": self.sha256}
 
 
-def convert(path: str | Path, out: str | Path, *, preprocessing: Preprocessing | None = None) -> Summary:
+def convert(path: str | Path, out: str | Path, *, preprocessing: Preprocessing | None = None,
+            partial: bool = False) -> Summary:
     """Write the network in the file `path` to `out`, an .npz in tinyresnet's layout.
 
     preprocessing: what its input went through, where that is known better than by the names.
-    Raises WeightsFileError naming `path` and the reason if it holds no ResNet-18, 34, 50, 101 or 152 with usable
-    numbers; then `out` is as it was before.
+    partial: take also a network whose head, or last stages and head, are missing. `out` then holds the stages that are
+    there, and in the place of the head one class whose weights are zeros: model.features works, and model.replace_head
+    gives it a head to train. What is missing is kept in model.origin["missing"].
+    Raises WeightsFileError naming `path` and the reason if it holds no residual network with usable numbers; then `out`
+    is as it was before.
     """
     if Path(out).suffix != ".npz":
         raise ValueError(f"expected the output to end in .npz, got {str(out)!r}")
-    tensors = read_tensors(path)
     with naming(path):
         if own_facts(path):
             raise ValueError("is tinyresnet's own file, nothing is left to convert; read it with tinyresnet.load_model")
-        tensors = unwrap(tensors)
-        network = recognise(tensors)
-        arrays = {name: in_our_layout(name, tensors.pop(name)) for name in list(tensors)}  # pop: one copy at a time
+        arrays, summary = translate(path, read_tensors(path), partial=partial)
+    if preprocessing:
+        summary.facts["preprocessing"] = asdict(preprocessing)
+    write_arrays(out, arrays, summary.facts)
+    return summary
+
+
+def translate(path: str | Path, tensors: dict[str, Array], *, partial: bool) -> tuple[dict[str, Array], Summary]:
+    """The arrays of `convert`, from those that `path` holds, and the summary. Raises ValueError with the reason."""
+    graph = read_graph(path)
+    found = recognise(prepared(tensors, graph), partial=partial)
+    tensors.clear()  # every array is let go as soon as it is copied
     sha256 = sha256_of(path)
-    facts = facts_of(network, {"file": Path(path).name, "sha256": sha256})
-    write_arrays(out, arrays, facts | ({"preprocessing": asdict(preprocessing)} if preprocessing else {}))
+    facts = facts_of(found, graph, {"file": Path(path).name, "sha256": sha256})
+    arrays, changes = in_our_terms(found)
     parameters = sum(array.size for name, array in arrays.items() if "running_" not in name)
-    return Summary(network, len(arrays), parameters, sha256)
+    summary = Summary(found.network, found.scheme.title, facts, changes, len(arrays), parameters, sha256)
+    return arrays | headless(found.network), summary
+
+
+def prepared(tensors: dict[str, Array], graph: Graph) -> dict[str, Array]:
+    """What belongs to the network. A graph has whole numbers beside it, such as shapes, and may transpose the head."""
+    tensors = unwrap(tensors)
+    if not graph:
+        return tensors
+    heads = {name for name, node in graph["Gemm"].items() if not node["transB"]}
+    return {name: array.T if name in heads else array for name, array in tensors.items() if array.dtype.kind == "f"}
 
 
 def own_facts(path: str | Path) -> dict:
@@ -60,6 +93,24 @@ def own_facts(path: str | Path) -> dict:
         return read_arrays(path)[1]
     except WeightsFileError:
         return {}
+
+
+# -- arrays ---------------------------------------------------------------------------------------------------------
+
+
+def in_our_terms(found: Found) -> tuple[dict[str, Array], list[str]]:
+    """The network's arrays as tinyresnet keeps them, in its order, and what was changed to get there."""
+    changes = []
+    arrays = found.arrays
+    if found.scheme.bgr:
+        arrays["conv1.weight"] = arrays["conv1.weight"][:, ::-1]  # (O, C, K, K): blue, green, red -> red, green, blue
+        changes.append("input turned from BGR to RGB")
+    if found.scheme.mean_image:
+        changes.append("mean image replaced by its channels' means")
+    for name in list(arrays):
+        arrays[name] = in_our_layout(name, arrays[name])
+    changes += fold(arrays)
+    return {name: arrays[name] for name in expected_shapes(found.network)}, changes
 
 
 def in_our_layout(name: str, array: Array) -> Array:
@@ -82,27 +133,52 @@ def in_our_layout(name: str, array: Array) -> Array:
     return array
 
 
-def describe(network: Network) -> str:
-    """The network in a few words."""
-    stride = ", v1.5 (stride on the 3x3)" if network.thin().config["block"] == "Bottleneck" else ""
-    width = f", width {network.width}" if network.width != 64 else ""
-    return f"{network}{stride}{width}, {network.num_classes} classes"
+def fold(arrays: dict[str, Array]) -> list[str]:
+    """Let batch norms take over Caffe's factors and the biases of convolutions; the words for it.
 
-
-def facts_of(network: Network, origin: dict[str, str]) -> dict:
-    """The facts that no shape tells, for files under torchvision's names: what tinyresnet assumes, too, by itself.
-
-    Input as for the weights that torchvision trained in 2015 to 2020 ("V1").
+    Caffe keeps sums, mean = running_mean / factor, and the same for the variance; a factor of 0 means that both are 0.
+    A batch norm takes the mean away from what the convolution gives, x + bias - mean = x - (mean - bias).
     """
-    facts = network.thin().facts()
-    facts["config"] |= {"width": network.width, "num_classes": network.num_classes}
-    return facts | {"classes": imagenet_classes() if network.num_classes == 1000 else None, "origin": origin}
+    factors = [name for name in arrays if name.endswith(".factor")]
+    for name in factors:
+        factor = float(arrays.pop(name)[0])
+        for statistic in ("running_mean", "running_var"):
+            target = name.replace("factor", statistic)
+            arrays[target] = in_our_layout(target, arrays[target].astype(np.float64) / factor if factor else
+                                           np.zeros_like(arrays[target]))
+    biases = [name for name in arrays if name.endswith(("downsample.0.bias", "conv1.bias", "conv2.bias", "conv3.bias"))]
+    for name in biases:
+        target = name.replace("downsample.0", "downsample.1").replace("conv", "bn").replace("bias", "running_mean")
+        arrays[target] = in_our_layout(target, arrays[target].astype(np.float64) - arrays.pop(name))
+    done = {"batch-norm factors divided out": factors, "convolution biases folded into running means": biases}
+    return [f"{words} ({len(names)})" for words, names in done.items() if names]
 
 
-def imagenet_classes() -> list[str]:
-    """Names of the 1000 classes, in the order of the network's outputs."""
-    lines = CLASSES_FILE.read_text(encoding="utf-8").splitlines()
-    return [line.split("\t")[1] for line in lines if not line.startswith("#")]
+def headless(network: Network) -> dict[str, Array]:
+    """In the place of a head that is missing, one of zeros for one class: it says nothing, and shows it."""
+    if network.num_classes:
+        return {}
+    channels = len(thin_state(network._replace(width=1))["fc.weight"]) * network.width
+    return {"fc.weight": np.zeros((channels, 1), np.float32), "fc.bias": np.zeros(1, np.float32)}
+
+
+# -- words ----------------------------------------------------------------------------------------------------------
+
+
+def describe(network: Network, config: dict) -> str:
+    """The network and its variant in a few words."""
+    stride = "v1 (stride on the first 1x1)" if config["stride_in_1x1"] else "v1.5 (stride on the 3x3)"
+    parts = [
+        str(network),
+        stride if network.body == 3 else "",
+        f"option {'A' if network.option_a else 'B'}" if network.name in CIFAR else "",
+        "Caffe's pooling" if config["caffe_pool"] else "unpadded pooling" if config["keras_pool"] else "",
+        f"epsilon {config['eps']}" if config["eps"] != 1e-5 else "",
+        f"width {network.width}" if network.width != (16 if network.name in CIFAR else 64) else "",
+        f"{network.num_classes} classes" if network.num_classes else "",
+        f"without {' and '.join(network.missing)}" if network.missing else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def sha256_of(path: str | Path) -> str:

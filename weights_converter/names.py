@@ -1,4 +1,4 @@
-"""Which residual network are these arrays? Names and shapes tell, as torchvision gives them (layer1.0.conv1.weight)."""
+"""Which residual network are these arrays, under whose names? Names and shapes tell, never the order in the file."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from typing import NamedTuple
 
 from numpy import ndarray as Array
 
-from tinyresnet.resnet import DEPTHS, ResNet
+from weights_converter.networks import Network, allowed_shapes, beginnings, candidates, differences, expected_shapes
+from weights_converter.schemes import SCHEMES, Scheme
 
-Shapes = dict[str, tuple[int, ...]]
-
-WRAPPED = re.compile(r"((?:(?:state_dict|model|module)\.)*)conv1\.weight")  # what training scripts put before the names
+WRAPPER = r"((?:(?:state_dict|model|module)\.)*)"  # what training scripts put before the names
+WRAPPED = re.compile(WRAPPER + r"(?:conv[01]|(?:resnet\.)?embedder\.embedder\.convolution)\.weight|(model_weights/).*")
 UNUSED = ".num_batches_tracked"  # counts batches for a running mean without momentum, which no ResNet uses
 
+FOREIGN = (  # names of networks that are not among tinyresnet's, and why
+    (re.compile(r"(?:.*/)?conv2d(?:_\d+)?/kernel:0"),
+     "layers have the names that Keras gives by itself (conv2d_1), which tell no places. If this is MLPerf Tiny's ResNet-8, "
+     "tinyresnet cannot be it: its convolutions of stride 2 are padded below and on the right alone (TensorFlow's "
+     "\"same\"), and its shortcuts have no batch norm"),
+    (re.compile(r"convs\.\d+\.conv1\.weight"),
+     "blocks are called convs.0, convs.1, ..., as in networks whose shortcuts average over 2x2 pixels, or that have none; "
+     "tinyresnet's take every other pixel"),
+    (re.compile(r"resnetv2\d+_.*|(?:.*/)?conv\d_block\d+_preact_bn/.*"),
+     "batch norms come before the convolutions (ResNet v2, pre-activation); tinyresnet's come behind them"),
+)
 
-class Network(NamedTuple):
-    """What names and shapes tell of a network."""
 
-    name: str  # of tinyresnet.resnet.DEPTHS
-    width: int
-    num_classes: int
+class Found(NamedTuple):
+    """A network in a file: its arrays in torch's layout and under torchvision's names, and what else they were called."""
 
-    def thin(self) -> ResNet:
-        """The same with one class, and one channel in the place of every `width`: quick to build whatever a file says."""
-        return ResNet(*DEPTHS[self.name], 1, width=1)
-
-    def __str__(self) -> str:
-        return self.name.replace("resnet", "ResNet-")
+    network: Network
+    scheme: Scheme
+    arrays: dict[str, Array]  # with biases and factors that batch norms can take over
+    stored: dict[str, str]  # torchvision's name: the file's
 
 
 def unwrap(tensors: dict[str, Array]) -> dict[str, Array]:
     """The arrays of the network under their own names: no wrappers, no optimiser's state, no counters of batches."""
-    prefixes = [match[1] for name in tensors if (match := WRAPPED.fullmatch(name))]
+    prefixes = list(dict.fromkeys(match[1] or match[2] or "" for name in tensors if (match := WRAPPED.fullmatch(name))))
     if len(prefixes) > 1:
         raise ValueError(f"holds {len(prefixes)} networks, under {prefixes[0]!r} and {prefixes[1]!r}; save one alone")
     prefix = prefixes[0] if prefixes else ""
@@ -43,51 +49,66 @@ def unwrap(tensors: dict[str, Array]) -> dict[str, Array]:
     }
 
 
-def recognise(arrays: dict[str, Array]) -> Network:
-    """The network whose names and shapes these are, in torch's layout, after `unwrap`.
+def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
+    """The network whose names and shapes these are, after `unwrap`; with `partial` also one whose end is missing.
 
-    Raises ValueError with the first names that differ from the network that has most names in common.
+    The scheme is the one that knows most of the names. Raises ValueError with the first names that differ from the network
+    that has most names in common.
     """
-    shapes = {name: array.shape for name, array in arrays.items()}
-    width = shapes.get("bn1.weight", (64,))[:1]
-    num_classes = shapes.get("fc.weight", (1000,))[:1]
-    if not (width and num_classes):
+    scheme = max(SCHEMES, key=lambda scheme: sum(map(bool, map(scheme.pattern.fullmatch, tensors))))
+    found = [translated(tensors, scheme, network) for network in candidates(*sizes_of(tensors, scheme))]
+    for whole in found:
+        if not differences(shapes_of(whole.arrays), whole.network):
+            return whole
+    for one in found:
+        for network in beginnings(one.network):
+            if not differences(shapes_of(one.arrays), network):
+                if not partial:
+                    raise ValueError(f"is a {network} without {' and '.join(network.missing)}; --partial, in Python "
+                                     "partial=True, converts what is there")
+                return one._replace(network=network)
+    for name in tensors:
+        for pattern, reason in FOREIGN:
+            if pattern.fullmatch(name):
+                raise ValueError(f"is of no network known here: its {reason}")
+    nearest = min(found, key=lambda found: len(expected_shapes(found.network).keys() ^ found.arrays.keys()))
+    raise ValueError(f"is of no network known here; to {nearest.network}, the nearest, it has "
+                     f"{differences(shapes_of(nearest.arrays), nearest.network)}")
+
+
+def sizes_of(tensors: dict[str, Array], scheme: Scheme) -> tuple[int, int]:
+    """Width and number of classes, from the batch norm of the stem and the head, which are named alike in all networks."""
+    shapes = shapes_of(translated(tensors, scheme, Network("resnet18", 64, 1000)).arrays)
+    width, classes = shapes.get("bn1.weight", (64,)), shapes.get("fc.weight", (1000, 512))
+    if not (width and classes):
         raise ValueError("is of no residual network: bn1.weight or fc.weight is a single number")
-    candidates = [Network(name, *width, *num_classes) for name in DEPTHS]
-    nearest = min(candidates, key=lambda network: len(expected_shapes(network).keys() ^ shapes.keys()))
-    found = differences(shapes, expected_shapes(nearest))
-    if found:
-        raise ValueError(f"is of no network known here; to {nearest}, the nearest, it has {found}")
-    return nearest
+    return width[-1], classes[-2:][0]
 
 
-def differences(shapes: Shapes, expected: Shapes) -> str:
-    """What distinguishes the two, with the first names of each kind; "" if nothing does."""
-    kinds = {
-        "missing": [name for name in expected if name not in shapes],
-        "unexpected": [name for name in shapes if name not in expected],
-        "of another shape": [
-            f"{name} {shapes[name]} instead of {shape}"
-            for name, shape in expected.items()
-            if name in shapes and shapes[name] != shape
-        ],
-    }
-    return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        for kind, names in kinds.items()
-        if names
-    )
-
-
-def expected_shapes(network: Network) -> Shapes:
-    """Names and shapes of the network's arrays in torch's layout: convolutions (O, C, K, K), linear (out, in).
-
-    All numbers of channels are multiples of the width, but for the image's three and the classes.
+def translated(tensors: dict[str, Array], scheme: Scheme, network: Network) -> Found:
+    """The arrays under the names they have if this is the network; one that has none, or whose name is taken, keeps its
+    own, and is then unexpected.
     """
-    shapes: Shapes = {}
-    for name, array in network.thin().state_dict().items():
-        *kernel, into, out = (1, *array.shape)  # of the thin network, (K, K, C, O) or (in, out)
-        into = 3 if name == "conv1.weight" else into * network.width
-        out = network.num_classes if name.startswith("fc.") else out * network.width
-        shapes[name] = (out,) if array.ndim == 1 else (out, into, *kernel[1:])
-    return shapes
+    arrays: dict[str, Array] = {}
+    stored = {}
+    shapes = allowed_shapes(network)
+    for name, array in tensors.items():
+        match = scheme.pattern.fullmatch(name)
+        ours = scheme.our_name(match, network) if match else name
+        ours = name if ours in arrays else ours
+        if scheme.channels_last:
+            array = channels_first(array)
+        shape = shapes.get(ours, array.shape)
+        if array.shape == (1,) * (array.ndim - len(shape)) + shape:  # Caffe's old files give four sides to everything
+            array = array.reshape(shape)
+        arrays[ours], stored[ours] = array, name
+    return Found(network, scheme, arrays, stored)
+
+
+def channels_first(array: Array) -> Array:
+    """Convolutions (K, K, C, O) -> (O, C, K, K), linear (in, out) -> (out, in)."""
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def shapes_of(arrays: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}

@@ -40,6 +40,7 @@ DTYPES = {  # data_type: NumPy's name, and the field with the numbers where they
     13: ("u8", UINT64_DATA), 12: ("u4", UINT64_DATA), 4: ("u2", INT32_DATA), 2: ("u1", INT32_DATA),
     9: ("bool", INT32_DATA),
 }
+Graph = dict[str, dict[str, dict]]  # operation, name, attributes
 BITS = {"f2": "u2", "bfloat16": "u2", "bool": "u1"}  # what stands in INT32_DATA for a number of this dtype
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer")  # in the names of such operations
@@ -70,7 +71,7 @@ def read(file: BinaryIO) -> dict[str, Array]:
     return arrays
 
 
-def graph_facts(file: BinaryIO) -> dict[str, dict[str, dict]]:
+def graph_facts(file: BinaryIO) -> Graph:
     """What the graph says beside its weights, by operation and by the name of the weight it is done with:
 
         {"Conv": {"conv1.weight": {"strides": (2, 2), "pads": (3, 3, 3, 3), ...}, ...}, ...}
@@ -78,7 +79,7 @@ def graph_facts(file: BinaryIO) -> dict[str, dict[str, dict]]:
     Operations and attributes are those of DEFAULTS, whose values stand for attributes not given. A MaxPool, which has no
     weight, goes by its output; a BatchNormalization by its scale, gamma. Pads are top, left, bottom, right.
     """
-    facts: dict[str, dict[str, dict]] = {operation: {} for operation in DEFAULTS}
+    facts: Graph = {operation: {} for operation in DEFAULTS}
     for graph in each(message_of(file), GRAPH, BYTES):
         for node in each(graph, NODE, BYTES):
             operation = text(node, OP_TYPE)

@@ -26,6 +26,18 @@ def read_tensors(path: str | Path) -> dict[str, Array]:
         return read_by_content(file)
 
 
+def read_graph(path: str | Path) -> onnx.Graph:
+    """What an ONNX file says beside its weights, as onnx.graph_facts gives it; {} for every other format.
+
+    Raises WeightsFileError naming the file if it is damaged.
+    """
+    with open(path, "rb") as file, naming(path):
+        head = file.read(512)
+        if head.startswith(PROTOBUF) and head[8:9] != b"{" and onnx.GRAPH in present(message_of(file), onnx.GRAPH):
+            return onnx.graph_facts(file)
+    return {}
+
+
 def read_by_content(file: BinaryIO) -> dict[str, Array]:
     """As read_tensors, from an open file: tell the formats apart and call the reader. Raises ValueError."""
     file.seek(0)

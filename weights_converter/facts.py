@@ -1,0 +1,98 @@
+"""What no shape tells: strides, pooling, epsilon and the input, from the graph where there is one, else by the scheme.
+
+Two files may hold arrays of the same shapes and yet mean different networks. An ONNX file says everything but the input;
+it is believed, and refused if it says what no ResNet does. Of the others the names tell whose weights they are, and the
+program that reads those fixes the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from tinyresnet.cifar import CLASSES as CIFAR_CLASSES
+from tinyresnet.layers import Conv2d
+from weights_converter.names import Found
+from weights_converter.networks import CIFAR, Network
+from weights_converter.onnx import Graph
+
+CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
+
+POOLS: dict[tuple, dict] = {  # pads and ceil_mode of a 3x3 pooling of stride 2
+    ((1, 1, 1, 1), 0): {},
+    ((0, 0, 0, 0), 1): {"caffe_pool": True},
+    ((0, 0, 1, 1), 0): {"caffe_pool": True},  # one row more below is what ceil gives, for any size
+    ((0, 0, 0, 0), 0): {"keras_pool": True},
+}
+
+
+def facts_of(found: Found, graph: Graph, origin: dict) -> dict:
+    """The facts that tinyresnet keeps beside the arrays, as ResNet.facts gives them.
+
+    graph: as onnx.graph_facts gives it, {} if the file has none. Where the head is missing, there is one class, without a
+    name. Raises ValueError if the graph is of another network.
+    """
+    network, scheme = found.network, found.scheme
+    config = graph_config(found, graph) if graph else scheme_config(found)
+    facts = network.thin(**config).facts()
+    facts["config"] |= {"width": network.width, "num_classes": network.num_classes or 1}
+    if scheme.preprocessing:
+        facts["preprocessing"] = asdict(scheme.preprocessing)
+    if network.missing:
+        origin = origin | {"missing": network.missing}
+    return facts | {"classes": classes_of(network), "origin": origin}
+
+
+def scheme_config(found: Found) -> dict:
+    """The scheme's facts, less those for which the network has no use."""
+    useless = {"stride_in_1x1"} if found.network.body == 2 else set()
+    return {name: value for name, value in found.scheme.config.items() if name not in useless}
+
+
+def graph_config(found: Found, graph: Graph) -> dict:
+    """The facts that the graph tells. Raises ValueError if it differs from our network in anything."""
+    ours = {stored: name for name, stored in found.stored.items()}
+    epsilons = {node["epsilon"] for node in graph["BatchNormalization"].values()}
+    if len(epsilons) != 1:
+        raise ValueError(f"expected batch norms of one epsilon in the graph, got {sorted(epsilons)[:5]}")
+    nodes = {ours.get(name, name): node for name, node in graph["Conv"].items()}
+    second = nodes.get("layer2.0.conv1.weight", {})
+    config = pool_config(found.network, graph) | {
+        "eps": epsilons.pop(), "stride_in_1x1": found.network.body == 3 and second.get("strides") == (2, 2)}
+    layers = found.network.thin(**config).named_layers()
+    expected = {
+        f"{name}.weight": {"strides": (layer.stride,) * 2, "pads": (layer.padding,) * 4, "group": 1, "dilations": (1, 1),
+                           "auto_pad": "NOTSET"}
+        for name, layer in layers if isinstance(layer, Conv2d)
+    }
+    for name, node in nodes.items():
+        if node != expected.get(name):
+            raise ValueError(f"its graph is not that of a {found.network}: expected at {name} {expected.get(name)}, "
+                             f"got {node}")
+    return config
+
+
+def pool_config(network: Network, graph: Graph) -> dict:
+    """The rule of the graph's one pooling."""
+    if network.name in CIFAR and not graph["MaxPool"]:
+        return {}
+    for node in graph["MaxPool"].values():
+        rule = node["pads"], node["ceil_mode"]
+        rest = node["kernel_shape"], node["strides"], node["auto_pad"], len(graph["MaxPool"])
+        if rest == ((3, 3), (2, 2), "NOTSET", 1) and rule in POOLS and network.name not in CIFAR:
+            return POOLS[rule]
+    number = "no pooling" if network.name in CIFAR else "one 3x3 pooling of stride 2"
+    raise ValueError(f"expected {number} in the graph of a {network}, got {list(graph['MaxPool'].values())[:3]}")
+
+
+def classes_of(network: Network) -> list[str] | None:
+    """The names of the classes, where their number tells which they are."""
+    if network.name in CIFAR:
+        return list(CIFAR_CLASSES) if network.num_classes == len(CIFAR_CLASSES) else None
+    return imagenet_classes() if network.num_classes == 1000 else None
+
+
+def imagenet_classes() -> list[str]:
+    """Names of the 1000 classes, in the order of the network's outputs."""
+    lines = CLASSES_FILE.read_text(encoding="utf-8").splitlines()
+    return [line.split("\t")[1] for line in lines if not line.startswith("#")]
