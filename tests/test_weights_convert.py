@@ -1,6 +1,7 @@
 """From a published file to a network of ours: transposed, checked, with its facts, from the command line too."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def written(tmp_path):
         (tmp_path / "in.pth").write_bytes(torch_state(arrays))
         return tmp_path / "in.pth"
     return write
+
+
+def without(state, *parts):
+    """The arrays but those of these parts"""
+    return {name: array for name, array in state.items() if name.split(".")[0] not in parts}
 
 
 # -- conversion -----------------------------------------------------------------------------------------------------
@@ -187,6 +193,48 @@ def test_the_module_is_run_with_python_m(written):
     command = [sys.executable, "-m", "weights_converter", "inspect", str(written(state_of()))]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert (result.returncode, result.stderr) == (0, "")
+
+
+KEYS = {"network", "missing", "scheme", "config", "preprocessing", "changes", "arrays", "parameters", "sha256"}
+
+
+@pytest.mark.parametrize("command", ["inspect", "convert"])
+def test_json_tells_the_network_its_facts_and_what_was_changed(command, written, tmp_path, capsys):
+    arguments = [command, str(written(state_of("resnet50"))), str(tmp_path / "out.npz"), "--json"]
+    assert main(arguments if command == "convert" else [*arguments[:2], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.keys() == KEYS | {"file", "out" if command == "convert" else "tensors"}
+    assert (told["network"], told["scheme"], told["missing"], told["changes"]) == ("resnet50", "torchvision", [], [])
+    assert told["arrays"] == 267 and told["config"]["stride_in_1x1"] is False and told["preprocessing"]["crop"] == 224
+
+
+def test_json_tells_the_arrays_as_stored(written, capsys):
+    main(["inspect", str(written(state_of())), "--json"])
+    tensors = json.loads(capsys.readouterr().out)["tensors"]
+    assert tensors[0] == {"name": "conv1.weight", "shape": [2, 3, 7, 7], "dtype": "float32"} and len(tensors) == 102
+
+
+def test_json_tells_why_a_file_is_of_no_network(tmp_path, capsys):
+    (tmp_path / "in.pth").write_bytes(torch_file(program(w=tensor())))
+    assert main(["inspect", str(tmp_path / "in.pth"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["network"] is None and told["reason"].startswith("is of no network known here") and len(told["tensors"]) == 1
+
+
+def test_json_tells_of_our_own_file_what_it_told_when_it_was_converted(written, tmp_path, capsys):
+    main(["convert", str(written(without(state_of(), "fc"))), str(tmp_path / "out.npz"), "--partial", "--json"])
+    before = json.loads(capsys.readouterr().out)
+    main(["inspect", str(tmp_path / "out.npz"), "--json"])
+    after = json.loads(capsys.readouterr().out)
+    assert after["scheme"] == "tinyresnet" and after["missing"] == before["missing"] == ["fc"]
+    assert {key: after[key] for key in ("network", "config", "preprocessing")} == {
+        key: before[key] for key in ("network", "config", "preprocessing")}
+
+
+def test_inspect_names_a_network_whose_end_is_missing(written, capsys):
+    assert main(["inspect", str(written(without(state_of("resnet50"), "layer4", "fc")))]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("network: ResNet-50, v1.5 (stride on the 3x3), width 2, without layer4 and fc: 215 arrays, ")
 
 
 # -- the real file --------------------------------------------------------------------------------------------------
