@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from handmade_files import state_of, torch_state
-from other_names import lively
+from other_names import as_safetensors, lively, renamed, transformers_names, units_of
 
 from tinyresnet import load_model, save_weights
 from tinyresnet.resnet import DEPTHS
@@ -44,6 +44,15 @@ def test_what_is_there_of_a_network_is_converted_and_gives_the_same_features(nam
     np.testing.assert_array_equal(part.features(x, at=stages), whole.features(x, at=stages))
     assert [name for name, _ in part.children() if name.startswith("layer")] == stages
     assert f"without {' and '.join(missing)}: {len(beginning(state, *missing))} arrays" in str(summary)
+
+
+def test_transformers_backbone_has_names_without_the_first_word(tmp_path):
+    names = transformers_names("resnet50", units_of("resnet50"))
+    arrays = renamed(state_of("resnet50"), names)
+    (tmp_path / "in").write_bytes(as_safetensors({
+        name.removeprefix("resnet."): array for name, array in arrays.items() if "classifier" not in name}))
+    summary = convert(tmp_path / "in", tmp_path / "out.npz", partial=True)
+    assert (summary.scheme, summary.network.missing) == ("transformers", ["fc"])
 
 
 @pytest.fixture

@@ -86,8 +86,9 @@ def test_the_facts_of_the_source_come_with_the_network(source, tmp_path):
     plain = {"stride_in_1x1": False, "eps": 1e-5, "caffe_pool": False, "keras_pool": False}
     assert {name: model.config[name] for name in plain} == plain | expected.facts
     assert model.preprocessing.mean == expected.mean and model.preprocessing.std == expected.std
-    assert (model.preprocessing.resize, model.preprocessing.crop) == (256, 224)
-    assert model.preprocessing.interpolation == ("bicubic" if source == "transformers" else "bilinear")
+    sizes = {"timm": (235, 224, "bicubic"), "transformers": (256, 224, "bicubic")}
+    found = model.preprocessing.resize, model.preprocessing.crop, model.preprocessing.interpolation
+    assert found == sizes.get(source, (256, 224, "bilinear"))
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -167,6 +168,16 @@ def test_two_arrays_of_one_name_are_not_taken_for_one(tmp_path):
     state = state_of("resnet20")
     with pytest.raises(WeightsFileError, match="1 unexpected: linear.weight"):
         loaded(torch_state(state | {"linear.weight": state["fc.weight"]}), tmp_path)
+
+
+@pytest.mark.parametrize("name, words", [
+    ("onnx::Conv_497", "folded into convolutions that have no names"),
+    ("resnetv24_stage1_batchnorm0_gamma", "batch norms come before the convolutions"),
+    ("conv2_block1_preact_bn/conv2_block1_preact_bn/gamma:0", "batch norms come before the convolutions"),
+])
+def test_names_of_other_networks_are_refused_with_the_reason(name, words, tmp_path):
+    with pytest.raises(WeightsFileError, match=words):
+        loaded(as_safetensors(state_of() | {name: np.zeros(3, "f4")}), tmp_path)
 
 
 # -- what batch norms take over -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """python -m weights_converter convert resnet50.pth resnet50.npz
 python -m weights_converter inspect resnet50.pth
+python -m weights_converter convert backbone.safetensors backbone.npz --partial
 python -m weights_converter list
 python -m weights_converter download resnet50
 python -m weights_converter download head_ct
@@ -90,7 +91,7 @@ def download(options: argparse.Namespace) -> str:
 
 
 def convert_command(options: argparse.Namespace) -> str:
-    """Convert, and say what."""
+    """Convert, and say what; with --json the keys of Summary.as_dict, and `file` and `out`."""
     summary = convert(options.path, options.out, partial=options.partial)
     if options.json:
         return json.dumps({"file": str(options.path), "out": str(options.out)} | summary.as_dict(), indent=1)
@@ -98,7 +99,10 @@ def convert_command(options: argparse.Namespace) -> str:
 
 
 def inspect(options: argparse.Namespace) -> str:
-    """A table of names, shapes and dtypes as stored, and below it the network they belong to, or why to none."""
+    """A table of names, shapes and dtypes as stored, and below it the network they belong to, or why to none.
+
+    With --json the keys of Summary.as_dict, and `file` and `tensors`; where `network` is null, `reason` says why.
+    """
     tensors = read_tensors(options.path)
     table = [{"name": name, "shape": array.shape, "dtype": str(array.dtype)} for name, array in tensors.items()]
     network, lines = network_in(options.path, tensors)

@@ -16,7 +16,8 @@ from weights_converter.facts import facts_of
 from weights_converter.names import Found, recognise, unwrap
 from weights_converter.networks import CIFAR, Network, expected_shapes, thin_state
 from weights_converter.onnx import Graph
-from weights_converter.read import read_graph, read_tensors
+from weights_converter.read import is_safetensors, read_graph, read_tensors
+from weights_converter.schemes import TIMM, TORCHVISION
 
 
 class Summary(NamedTuple):
@@ -36,7 +37,12 @@ class Summary(NamedTuple):
                 f"names as in {self.scheme}{changes}; source sha256 {self.sha256[:16]}...")
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for machines: JSON types under names that stay."""
+        """The same for machines, in JSON's types and under keys that stay:
+
+        network: as in torchvision, "resnet50".   missing: parts that the file has not, ["layer4", "fc"].
+        scheme: whose names the arrays had.       changes: sentences on what was done beside renaming and transposing.
+        config, preprocessing: the facts.         arrays, parameters: their numbers.   sha256: of the file.
+        """
         return {"network": self.network.name, "missing": self.network.missing, "scheme": self.scheme,
                 "config": self.facts["config"], "preprocessing": self.facts["preprocessing"], "changes": self.changes,
                 "arrays": self.arrays, "parameters": self.parameters, "sha256": self.sha256}
@@ -70,6 +76,8 @@ def translate(path: str | Path, tensors: dict[str, Array], *, partial: bool) -> 
     graph = read_graph(path)
     found = recognise(prepared(tensors, graph), partial=partial)
     tensors.clear()  # every array is let go as soon as it is copied
+    if found.scheme.pattern is TORCHVISION and found.network.name not in CIFAR and is_safetensors(path):
+        found = found._replace(scheme=TIMM)
     sha256 = sha256_of(path)
     facts = facts_of(found, graph, {"file": Path(path).name, "sha256": sha256})
     arrays, changes = in_our_terms(found)

@@ -22,6 +22,9 @@ FOREIGN = (  # names of networks that are not among tinyresnet's, and why
     (re.compile(r"convs\.\d+\.conv1\.weight"),
      "blocks are called convs.0, convs.1, ..., as in networks whose shortcuts average over 2x2 pixels, or that have none; "
      "tinyresnet's take every other pixel"),
+    (re.compile(r"onnx::Conv_\d+"),
+     "batch norms are folded into convolutions that have no names (onnx::Conv_497); export it from torch with "
+     "training=TrainingMode.PRESERVE, do_constant_folding=False"),
     (re.compile(r"resnetv2\d+_.*|(?:.*/)?conv\d_block\d+_preact_bn/.*"),
      "batch norms come before the convolutions (ResNet v2, pre-activation); tinyresnet's come behind them"),
 )

@@ -38,6 +38,12 @@ def read_graph(path: str | Path) -> onnx.Graph:
     return {}
 
 
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file of weights, which is read without an error, is of this format."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def read_by_content(file: BinaryIO) -> dict[str, Array]:
     """As read_tensors, from an open file: tell the formats apart and call the reader. Raises ValueError."""
     file.seek(0)

@@ -27,14 +27,14 @@ from weights_converter.networks import Network
 
 Place = tuple[int, int, int]  # stage from 1, block from 0, convolution in it from 1, or 0 for that of the shortcut
 
-CONVOLUTIONS = {"conv", "conv0", "conv1", "conv1_conv", "convolution", "res", "Convolution", "Convolution1", "downsample.0",
-                "shortcut.0"}  # other words for a layer mean batch norms
+CONVOLUTIONS = {"conv", "convolution", "res", "Convolution", "downsample.0", "shortcut.0"}  # other words: batch norms
 LEAVES = {"kernel": "weight", "W": "weight", "gamma": "weight", "b": "bias", "beta": "bias", "moving_mean": "running_mean",
           "moving_variance": "running_var", "running_std": "running_var"}  # which in Keras 0.2 is the variance, too
-BLOBS = {"bn": ("running_mean", "running_var", "factor"), "BatchNorm": ("running_mean", "running_var", "factor")}
+STATISTICS = ("running_mean", "running_var", "factor")
+BLOBS = {"bn": STATISTICS, "BatchNorm": STATISTICS}  # by number; of other layers a weight and a bias
 
 TORCHVISION = re.compile(r"""
-    (?: (?P<stem>conv1|bn1)
+    (?: (?P<stem>conv|bn)1
       | (?:layer|ResBlock)(?P<stage>\d)\.(?P<block>\d+)\.
         (?P<kind>conv(?=\d)|bn(?=\d)|(?:downsample|shortcut)\.[01](?=\.))(?P<number>\d?)
       | (?P<head>fc|linear)
@@ -50,20 +50,20 @@ TRANSFORMERS = re.compile(r"""
     )\.(?P<leaf>weight|bias|running_mean|running_var)""", re.VERBOSE)
 
 CAFFE = re.compile(r"""
-    (?: (?P<stem>conv1|bn(?=_conv1)|scale(?=_conv1))(?:_conv1)?
+    (?: (?P<stem>conv|bn(?=_)|scale(?=_))(?:_conv)?1
       | (?P<kind>res|bn|scale)(?P<stage>\d)(?P<block>[a-z]\d*)_branch(?P<number>1|2[abc])
       | (?P<head>fc\d*)
     )/(?P<leaf>\d)""", re.VERBOSE)
 
 NUMBERED_CAFFE = re.compile(r"""
-    (?: (?P<stem>Convolution1|BatchNorm1|Scale1)(?=/)
+    (?: (?P<stem>Convolution|BatchNorm|Scale)1(?=/)
       | (?P<kind>Convolution|BatchNorm|Scale)(?P<number>\d+)
       | (?P<head>InnerProduct1)
     )/(?P<leaf>\d)""", re.VERBOSE)
 
 EARLY_KERAS = re.compile(r"""
     (?: .*/ )?
-    (?P<layer> (?P<stem>conv1|bn_conv1)
+    (?P<layer> (?P<stem>conv|bn(?=_))(?:_conv)?1
              | (?P<kind>res|bn)(?P<stage>\d)(?P<block>[a-z]\d*)_branch(?P<number>1|2[abc])
              | (?P<head>fc\d*)
     ) (?:_\d+)? / (?:(?P=layer)_)?
@@ -72,7 +72,7 @@ EARLY_KERAS = re.compile(r"""
 
 KERAS = re.compile(r"""
     (?: .*/ )?
-    (?: (?P<stem>conv1_conv|conv1_bn)
+    (?: conv1_(?P<stem>conv|bn)
       | conv(?P<stage>\d)_block(?P<block>\d+)_(?P<number>\d)_(?P<kind>conv|bn)
       | (?P<head>probs|predictions)
     ) (?:_\d+)? /
@@ -80,7 +80,7 @@ KERAS = re.compile(r"""
 
 GLUON = re.compile(r"""
     resnetv1\d+_
-    (?: (?P<stem>conv0|batchnorm0)
+    (?: (?P<stem>conv|batchnorm)0
       | stage(?P<stage>\d)_(?P<kind>conv|batchnorm)(?P<number>\d+)
       | (?P<head>dense0)
     )_(?P<leaf>weight|bias|gamma|beta|running_mean|running_var)""", re.VERBOSE)
@@ -149,7 +149,7 @@ class Scheme(NamedTuple):
         found = match.groupdict()
         word, leaf = found["head"] or found["stem"] or found["kind"], found["leaf"]
         if leaf.isdecimal():
-            leaf = dict(enumerate(BLOBS.get(word.rstrip("1"), ("weight", "bias")))).get(int(leaf), leaf)
+            leaf = dict(enumerate(BLOBS.get(word, ("weight", "bias")))).get(int(leaf), leaf)
         leaf = LEAVES.get(leaf, leaf)
         if found["head"]:
             return f"fc.{leaf}"
@@ -166,6 +166,8 @@ def zero_to_255(*mean: float) -> Preprocessing:
     return Preprocessing(256, 224, "bilinear", tuple(m / 255 for m in mean), (1 / 255,) * 3)  # type: ignore[arg-type]
 
 
+TIMM = Scheme("timm", TORCHVISION, torchvision_place,  # the same names; its training "a1", shown 95 % of the side
+              preprocessing=replace(IMAGENET, resize=235, interpolation="bicubic"))
 V1 = {"stride_in_1x1": True}
 KERAS_INPUT = zero_to_255(123.68, 116.779, 103.939)
 SCHEMES = (
