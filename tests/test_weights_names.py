@@ -58,6 +58,12 @@ def test_an_unexpected_array_is_named():
         recognise(state_of() | {"layer1.0.se.weight": SIX})
 
 
+@pytest.mark.parametrize("name", ["layer1.0.conv0.weight", "layer1.0.downsample.2.weight", "layer1.0.downsample.01.weight"])
+def test_a_name_that_is_nearly_one_of_ours_is_unexpected(name):
+    with pytest.raises(ValueError, match=f"1 unexpected: {name}"):
+        recognise(state_of("resnet50") | {name: SIX})
+
+
 def test_a_wrong_shape_is_named_with_both():
     state = state_of() | {"layer2.0.conv2.weight": np.zeros((4, 4, 1, 1), np.float32)}
     with pytest.raises(ValueError, match=r"layer2.0.conv2.weight \(4, 4, 1, 1\) instead of \(4, 4, 3, 3\)"):

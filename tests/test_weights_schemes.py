@@ -237,9 +237,11 @@ def test_the_graph_is_believed_more_than_the_names(options, facts, tmp_path):
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"mixed_epsilon": 1e-3}, "batch norms of one epsilon"),
+    ({"mixed_epsilon": 1e-3}, "batch norms of one small epsilon"),
+    ({"epsilon": float("inf")}, "batch norms of one small epsilon"),
+    ({"epsilon": float("nan")}, "batch norms of one small epsilon"),
     ({"pool": ((1, 1, 1, 1), 1)}, "expected one 3x3 pooling of stride 2"),
-    ({"strides": 1}, r"not that of a ResNet-50: expected at conv1.weight .*'strides': \(2, 2\).* got .*\(1, 1\)"),
+    ({"strides": 1}, r"not that of a ResNet-50: expected at 'conv1.weight' .*'strides': \(2, 2\).* got .*\(1, 1\)"),
 ])
 def test_a_graph_of_another_network_is_refused(options, words, tmp_path):
     with pytest.raises(WeightsFileError, match=words):

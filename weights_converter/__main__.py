@@ -31,15 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="weights_converter", description="Reads published weights safely, and converts them for tinyresnet."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("convert", help="write an .npz that tinyresnet.weights.load_model reads")
-    command.add_argument("path", metavar="IN", type=Path)
-    command.add_argument("out", metavar="OUT.npz", type=Path)
-    command.add_argument("--partial", action="store_true",
-                         help="also if the head or the last stages are missing: what is there, and a head of zeros")
-    command.add_argument("--json", action="store_true", help="the summary for machines")
-    command = commands.add_parser("inspect", help="list the arrays and name the network")
-    command.add_argument("path", metavar="IN", type=Path)
-    command.add_argument("--json", action="store_true", help="the same for machines")
+    add_converting(commands)
     add_downloading(commands)
     options = parser.parse_args(arguments)
     try:
@@ -51,6 +43,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"weights_converter: {explain(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def add_converting(commands) -> None:
+    """The commands that read a file of weights."""
+    command = commands.add_parser("convert", help="write an .npz that tinyresnet.load_model reads")
+    command.add_argument("path", metavar="IN", type=Path)
+    command.add_argument("out", metavar="OUT.npz", type=Path)
+    command.add_argument("--partial", action="store_true",
+                         help="also if the head or the last stages are missing: what is there, and a head of zeros")
+    command.add_argument("--json", action="store_true", help="the summary for machines")
+    command = commands.add_parser("inspect", help="list the arrays and name the network")
+    command.add_argument("path", metavar="IN", type=Path)
+    command.add_argument("--json", action="store_true", help="the same for machines")
 
 
 def add_downloading(commands) -> None:

@@ -53,8 +53,8 @@ def graph_config(found: Found, graph: Graph) -> dict:
     """The facts that the graph tells. Raises ValueError if it differs from our network in anything."""
     ours = {stored: name for name, stored in found.stored.items()}
     epsilons = {node["epsilon"] for node in graph["BatchNormalization"].values()}
-    if len(epsilons) != 1:
-        raise ValueError(f"expected batch norms of one epsilon in the graph, got {sorted(epsilons)[:5]}")
+    if len(epsilons) != 1 or not 0 <= min(epsilons) < 1:
+        raise ValueError(f"expected batch norms of one small epsilon in the graph, got {sorted(epsilons)[:5]}")
     nodes = {ours.get(name, name): node for name, node in graph["Conv"].items()}
     second = nodes.get("layer2.0.conv1.weight", {})
     config = pool_config(found.network, graph) | {
@@ -67,8 +67,8 @@ def graph_config(found: Found, graph: Graph) -> dict:
     }
     for name, node in nodes.items():
         if node != expected.get(name):
-            raise ValueError(f"its graph is not that of a {found.network}: expected at {name} {expected.get(name)}, "
-                             f"got {node}")
+            raise ValueError(f"its graph is not that of a {found.network}: expected at {name[:80]!r} {expected.get(name)}, "
+                             f"got {str(node)[:200]}")
     return config
 
 
@@ -82,7 +82,8 @@ def pool_config(network: Network, graph: Graph) -> dict:
         if rest == ((3, 3), (2, 2), "NOTSET", 1) and rule in POOLS and network.name not in CIFAR:
             return POOLS[rule]
     number = "no pooling" if network.name in CIFAR else "one 3x3 pooling of stride 2"
-    raise ValueError(f"expected {number} in the graph of a {network}, got {list(graph['MaxPool'].values())[:3]}")
+    raise ValueError(f"expected {number} in the graph of a {network}, got "
+                     f"{str(list(graph['MaxPool'].values()))[:200]}")
 
 
 def classes_of(network: Network) -> list[str] | None:

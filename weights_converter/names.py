@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import NamedTuple
 
 from numpy import ndarray as Array
 
-from weights_converter.networks import Network, allowed_shapes, beginnings, candidates, differences, expected_shapes
+from weights_converter.networks import (
+    Network, Shapes, allowed_shapes, beginnings, candidates, differences, expected_shapes,
+)
 from weights_converter.schemes import SCHEMES, Scheme
 
 WRAPPER = r"((?:(?:state_dict|model|module)\.)*)"  # what training scripts put before the names
@@ -59,24 +62,26 @@ def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
     that has most names in common.
     """
     scheme = max(SCHEMES, key=lambda scheme: sum(map(bool, map(scheme.pattern.fullmatch, tensors))))
-    found = [translated(tensors, scheme, network) for network in candidates(*sizes_of(tensors, scheme))]
-    for whole in found:
-        if not differences(shapes_of(whole.arrays), whole.network):
-            return whole
-    for one in found:
-        for network in beginnings(one.network):
-            if not differences(shapes_of(one.arrays), network):
-                if not partial:
-                    raise ValueError(f"is a {network} without {' and '.join(network.missing)}; --partial, in Python "
-                                     "partial=True, converts what is there")
-                return one._replace(network=network)
-    for name in tensors:
-        for pattern, reason in FOREIGN:
-            if pattern.fullmatch(name):
-                raise ValueError(f"is of no network known here: its {reason}")
-    nearest = min(found, key=lambda found: len(expected_shapes(found.network).keys() ^ found.arrays.keys()))
-    raise ValueError(f"is of no network known here; to {nearest.network}, the nearest, it has "
-                     f"{differences(shapes_of(nearest.arrays), nearest.network)}")
+    whole = [translated(tensors, scheme, network) for network in candidates(*sizes_of(tensors, scheme))]
+    cut = (one._replace(network=network) for one in whole for network in beginnings(one.network))
+    for found in chain(whole, cut):
+        if not differences(shapes_of(found.arrays), found.network):
+            if found.network.missing and not partial:
+                raise ValueError(f"is a {found.network} without {' and '.join(found.network.missing)}; --partial, in "
+                                 "Python partial=True, converts what is there")
+            return found
+    raise ValueError(f"is of no network known here{reason_in(tensors) or nearest(whole)}")
+
+
+def reason_in(tensors: dict[str, Array]) -> str:
+    """What the names say of a network that tinyresnet has not, in words; "" if they say nothing."""
+    return next((f": its {reason}" for name in tensors for pattern, reason in FOREIGN if pattern.fullmatch(name)), "")
+
+
+def nearest(candidates: list[Found]) -> str:
+    """Of the networks that it might have been, the one with most names in common, and what differs from it."""
+    found = min(candidates, key=lambda found: len(expected_shapes(found.network).keys() ^ found.arrays.keys()))
+    return f"; to {found.network}, the nearest, it has {differences(shapes_of(found.arrays), found.network)}"
 
 
 def sizes_of(tensors: dict[str, Array], scheme: Scheme) -> tuple[int, int]:
@@ -113,5 +118,6 @@ def channels_first(array: Array) -> Array:
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
 
 
-def shapes_of(arrays: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+def shapes_of(arrays: dict[str, Array]) -> Shapes:
+    """The shape of each array."""
     return {name: array.shape for name, array in arrays.items()}

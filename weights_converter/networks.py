@@ -120,7 +120,6 @@ def differences(shapes: Shapes, network: Network) -> str:
         ],
     }
     return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        for kind, names in kinds.items()
-        if names
+        f"{len(names)} {kind}: {', '.join(name[:100] for name in names[:3])}{', ...' if len(names) > 3 else ''}"
+        for kind, names in kinds.items() if names
     )

@@ -36,7 +36,7 @@ BLOBS = {"bn": STATISTICS, "BatchNorm": STATISTICS}  # by number; of other layer
 TORCHVISION = re.compile(r"""
     (?: (?P<stem>conv|bn)1
       | (?:layer|ResBlock)(?P<stage>\d)\.(?P<block>\d+)\.
-        (?P<kind>conv(?=\d)|bn(?=\d)|(?:downsample|shortcut)\.[01](?=\.))(?P<number>\d?)
+        (?P<kind>conv(?=[1-3])|bn(?=[1-3])|(?:downsample|shortcut)\.[01](?=\.))(?P<number>[1-3]?)
       | (?P<head>fc|linear)
     )\.(?P<leaf>weight|bias|running_mean|running_var)""", re.VERBOSE)
 
