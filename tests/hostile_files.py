@@ -9,6 +9,7 @@ from handmade_files import (
     SIX, call, name_of, npy, npy_claiming, npz_file, program, row, storage, tensor, text, torch_entries, torch_file,
     whole, zip_file,
 )
+from hostile_hdf5 import HDF5
 
 # -- hostile programs -----------------------------------------------------------------------------------------------
 
@@ -204,7 +205,6 @@ LATER = {  # sound files in containers that another reader will open
     "torch's stream": (lambda: b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3.", "torch.save"),
     "torch's tar": (lambda: bytes(257) + b"ustar\x0000" + bytes(2000), "torch.save"),
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
-    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
     "safetensors": (lambda: struct.pack("<Q", 2) + b"{}", "safetensors"),
 }
 
@@ -239,4 +239,4 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | LATER | NUMPY
+HOSTILE = PROGRAMS | TENSORS | CONTAINERS | LATER | NUMPY | HDF5

@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 from handmade_files import SIX, npy, npz_file, tensor, text, torch_file, torch_state, whole
+from handmade_hdf5 import hdf5_file
 from hostile_files import GOOD, HOSTILE, NUMPY
 
 from tinyresnet.weights import WeightsFileError, read_arrays
@@ -14,6 +15,11 @@ from weights_converter import read_tensors
 
 READING = []  # while the list is not empty, the hook below notes what Python does
 DONE = []
+SOUND = {
+    "torch": torch_state({"w": SIX}),
+    "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
+    "hdf5": hdf5_file({"w": SIX}),
+}
 HARMLESS = {"object.__getattr__", "object.__setattr__", "sys._getframe", "gc.collect"}
 
 
@@ -98,7 +104,7 @@ def test_a_pickle_with_random_bytes_changed_gives_arrays_or_a_weights_file_error
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+@pytest.mark.parametrize("good", SOUND.values(), ids=SOUND)
 def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(good, seed, written):
     rng = random.Random(seed)
     for _ in range(100):
@@ -109,7 +115,16 @@ def test_a_file_with_random_bytes_changed_gives_arrays_or_a_weights_file_error(g
         assert error is None or type(error) is WeightsFileError, (error, bytes(changed))
 
 
-@pytest.mark.parametrize("good", [torch_state({"w": SIX}), npz_file(b'{"a": 1}', w=npy(SIX))], ids=["torch", "npz"])
+@pytest.mark.parametrize("good", SOUND.values(), ids=SOUND)
 def test_a_file_cut_anywhere_is_refused(good, written):
     for length in range(len(good)):
         assert type(outcome_of(read_tensors, written(good[:length]))) is WeightsFileError, length
+
+
+@pytest.mark.parametrize("change", [0xFF, 0x01], ids="{:02x}".format)
+def test_an_hdf5_file_with_any_one_byte_changed_gives_arrays_or_a_weights_file_error(change, written):
+    for place, byte in enumerate(SOUND["hdf5"]):
+        changed = bytearray(SOUND["hdf5"])
+        changed[place] = byte ^ change
+        error = outcome_of(read_tensors, written(changed))
+        assert error is None or type(error) is WeightsFileError, (place, error)

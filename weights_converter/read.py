@@ -9,7 +9,7 @@ from numpy import ndarray as Array
 
 from tinyresnet.stored_zip import read_directory
 from tinyresnet.weights import naming, read_npz, refuse_foreign
-from weights_converter import torch_zip
+from weights_converter import hdf5, torch_zip
 
 TORCH_MAGIC = b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
 LATER = "this version does not read it"
@@ -40,7 +40,7 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
     if head.startswith(b"\x80"):
         raise ValueError("is a bare Python pickle, a program and not weights; save the arrays with np.savez")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise ValueError(f"is an HDF5 file, perhaps of Keras; {LATER}")
+        return hdf5.read(file)
     if head[8:9] == b"{":
         raise ValueError(f"is a safetensors file; {LATER}")
     if head[:1] in (b"\x08", b"\x0a"):  # field 1 of a protobuf message
