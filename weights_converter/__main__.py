@@ -1,17 +1,25 @@
 """python -m weights_converter convert resnet50.pth resnet50.npz
 python -m weights_converter inspect resnet50.pth
+python -m weights_converter list
+python -m weights_converter download resnet50
+python -m weights_converter download head_ct
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from numpy import ndarray as Array
 
 from tinyresnet.files import explain
+from weights_converter.catalogue import as_rows, as_table, published
 from weights_converter.conversion import convert, describe, own_facts
+from weights_converter.download import GOES_ON, cache_folder, fetch, find
+from weights_converter.head_ct import LICENCE, download_head_ct
 from weights_converter.names import recognise, unwrap
 from weights_converter.read import read_tensors
 
@@ -27,13 +35,54 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("out", metavar="OUT.npz", type=Path)
     command = commands.add_parser("inspect", help="list the arrays and name the network")
     command.add_argument("path", metavar="IN", type=Path)
+    add_downloading(commands)
     options = parser.parse_args(arguments)
     try:
-        print(convert(options.path, options.out) if options.command == "convert" else inspect(options.path))
+        print(COMMANDS[options.command](options))
+    except KeyboardInterrupt:
+        print(f"\nweights_converter: interrupted; of a download, {GOES_ON}", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"weights_converter: {explain(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def add_downloading(commands) -> None:
+    """The commands that know what is published, and where."""
+    command = commands.add_parser("list", help="what can be downloaded, with licence, size and published accuracy")
+    command.add_argument("--json", action="store_true", help="all that is known, for machines")
+    command = commands.add_parser("download", help="fetch published weights and convert them, or fetch the head-CT slices")
+    command.add_argument("name", metavar="NAME", help="as in `list`, or head_ct")
+    command.add_argument("out", metavar="OUT", type=Path, nargs="?",
+                         help="the .npz to write (default NAME.npz); of head_ct the folder (default head_ct)")
+    command.add_argument("--zip", metavar="FILE", type=Path, help="the head-CT slices in a zip file fetched by hand")
+
+
+def list_published(options: argparse.Namespace) -> str:
+    """What can be downloaded."""
+    if options.json:
+        return json.dumps(as_rows(), indent=1)
+    return (f"{as_table()}\nper cent of ImageNet's validation images, as torchvision publishes it; "
+            "download head_ct fetches 200 head-CT slices")
+
+
+def download(options: argparse.Namespace) -> str:
+    """Fetch, convert, and tell where everything is; what takes long is announced before."""
+    if options.name == "head_ct":
+        print(LICENCE, flush=True)
+        folder = download_head_ct(options.out or Path("head_ct"), options.zip)
+        return f"{folder}: 200 slices, 100 with hemorrhage, for examples/train_ich.py --data-path {folder}"
+    entry, out = published(options.name), options.out or Path(f"{options.name}.npz")
+    if out.suffix != ".npz" or options.zip:
+        raise ValueError(f"expected OUT to end in .npz, and --zip with head_ct alone, got {str(out)!r}")
+    path = find(entry.file, entry.sha256)
+    if path is None:
+        print(f"downloading {entry.address}, {entry.mebibytes:.1f} MiB", flush=True)
+        path = fetch(entry.address, cache_folder() / entry.file, sha256=entry.sha256, limit=entry.limit)
+    print(f"{path}: as published, licence {entry.licence}", flush=True)
+    summary = convert(path, out, preprocessing=entry.preprocessing)
+    return f"{out}: {summary}\npublished accuracy: top-1 {entry.top1} %, top-5 {entry.top5} % ({entry.source})"
 
 
 def inspect(path: Path) -> str:
@@ -56,6 +105,13 @@ def network_in(tensors: dict[str, Array], facts: dict) -> list[str]:
     except ValueError as error:
         return [f"network: none: {error}"]
 
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "convert": lambda options: convert(options.path, options.out),
+    "inspect": lambda options: inspect(options.path),
+    "list": list_published,
+    "download": download,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 
+from tinyresnet.images import Preprocessing
 from tinyresnet.weights import WeightsFileError, naming, read_arrays, write_arrays
 from weights_converter.names import Network, recognise, unwrap
 from weights_converter.read import read_tensors
@@ -29,9 +31,10 @@ class Summary(NamedTuple):
                 f"source sha256 {self.sha256[:16]}...")
 
 
-def convert(path: str | Path, out: str | Path) -> Summary:
+def convert(path: str | Path, out: str | Path, *, preprocessing: Preprocessing | None = None) -> Summary:
     """Write the network in the file `path` to `out`, an .npz in tinyresnet's layout.
 
+    preprocessing: what its input went through, where that is known better than by the names.
     Raises WeightsFileError naming `path` and the reason if it holds no ResNet-18, 34, 50, 101 or 152 with usable
     numbers; then `out` is as it was before.
     """
@@ -45,7 +48,8 @@ def convert(path: str | Path, out: str | Path) -> Summary:
         network = recognise(tensors)
         arrays = {name: in_our_layout(name, tensors.pop(name)) for name in list(tensors)}  # pop: one copy at a time
     sha256 = sha256_of(path)
-    write_arrays(out, arrays, facts_of(network, {"file": Path(path).name, "sha256": sha256}))
+    facts = facts_of(network, {"file": Path(path).name, "sha256": sha256})
+    write_arrays(out, arrays, facts | ({"preprocessing": asdict(preprocessing)} if preprocessing else {}))
     parameters = sum(array.size for name, array in arrays.items() if "running_" not in name)
     return Summary(network, len(arrays), parameters, sha256)
 
