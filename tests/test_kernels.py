@@ -17,7 +17,7 @@ from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, MaxPool2d, ReL
 from tinyresnet.resnet import small_resnet
 
 # kernel, stride, padding of ResNet-50's convolutions, and three that are not; the last has windows of nothing but padding
-GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3), (1, 5, 9)]
+GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3), (1, 20, 40)]
 SIZES = [(7, 8), (8, 9), (10, 5)]  # odd and even, never square
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (2, 2, 0, False), (2, 3, 1, True), (3, 1, 1, False)]
 numba_only = pytest.mark.skipif(KERNELS == "reference", reason="NumPy computes with any numbers")
