@@ -34,6 +34,14 @@ def max_pool(x, kernel, stride, padding, P, Q):
     return y
 
 
+def padded_identity(x, O, stride):
+    N, H, W, C = x.shape
+    y = np.zeros((N, -(-H // stride), -(-W // stride), O))
+    for n, p, q, c in np.ndindex(*y.shape[:3], C):
+        y[n, p, q, (O - C) // 2 + c] = x[n, p * stride, q * stride, c]
+    return y
+
+
 def im2col(x, kernel, stride, padding):
     N, H, W, C = x.shape
     P, Q = (H + 2 * padding - kernel) // stride + 1, (W + 2 * padding - kernel) // stride + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyresnet import Adam, SGD, cross_entropy, resnet18, small_resnet
+from tinyresnet import Adam, SGD, cross_entropy, resnet18, resnet20, small_resnet
 from tinyresnet.layers import BatchNorm2d, Conv2d, MaxPool2d
 from tinyresnet.resnet import Bottleneck, ResNet
 
@@ -78,6 +78,8 @@ NETWORKS = {
     "thin ResNet-50 v1.5": lambda: ResNet(Bottleneck, (3, 4, 6, 3), 10, width=8),
     "thin ResNet-50 v1, Caffe's pooling and epsilon": lambda: ResNet(
         Bottleneck, (3, 4, 6, 3), 10, width=8, stride_in_1x1=True, caffe_pool=True, eps=1e-3),
+    "CIFAR's ResNet-20, option A": resnet20,
+    "CIFAR's ResNet-20, option B": lambda: resnet20(option_a=False),
 }
 
 

@@ -6,12 +6,13 @@ from test_kernels import normals, numba_only
 
 from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Layer, ReLU, Sequential, fused
 from tinyresnet.layers.base import Later
-from tinyresnet.resnet import BasicBlock, Bottleneck, ResidualBlock, resnet18
+from tinyresnet.resnet import BasicBlock, Bottleneck, ResidualBlock, ResNet, resnet18
 
 BLOCKS = {
     "BasicBlock": lambda: BasicBlock(8, 8), "BasicBlock, downsample": lambda: BasicBlock(8, 12, stride=2),
     "Bottleneck": lambda: Bottleneck(8, 2), "Bottleneck, downsample": lambda: Bottleneck(8, 4, stride=2),
     "Bottleneck v1": lambda: Bottleneck(8, 4, stride=2, stride_in_1x1=True),
+    "BasicBlock, option A": lambda: ResNet(BasicBlock, (1, 1), width=8, cifar_stem=True, option_a=True).layer2[0],
     "ResNet-18": lambda: resnet18(8, width=8),
 }
 MODES = {
@@ -67,7 +68,8 @@ def test_layers_together_give_what_they_give_alone(name, mode, dtype, bound, mon
 
 
 @numba_only
-@pytest.mark.parametrize("name, number", [("BasicBlock", 2), ("BasicBlock, downsample", 3), ("Bottleneck", 3),
+@pytest.mark.parametrize("name, number", [("BasicBlock", 2), ("BasicBlock, downsample", 3),
+                                          ("BasicBlock, option A", 2), ("Bottleneck", 3),
                                           ("Bottleneck, downsample", 4), ("ResNet-18", 20)])
 def test_every_convolution_sums_for_its_batch_norm(name, number, monkeypatch):
     calls = []

@@ -31,7 +31,7 @@ def test_the_command_finds_nothing_wrong_and_says_so(command):
 def test_the_table_has_every_kind_of_layer_and_block(command):
     done, _ = command
     for name in ("Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "GlobalAvgPool", "Linear", "Sequential", "cross_entropy",
-                 "BasicBlock", "Bottleneck"):
+                 "PaddedIdentity", "BasicBlock", "Bottleneck"):
         assert name in done.stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 from test_kernels import largest_error, numba_only
 from test_start import PACKAGE
 
-from tinyresnet import load_model, preprocess, read_image, resnet18, resnet50, save_weights
+from tinyresnet import load_model, preprocess, read_image, resnet18, resnet20, resnet50, save_weights
 from tinyresnet.inference import FoldedBlock, FoldedConv2d, fold_batch_norm
 from tinyresnet.kernels import winograd
 from tinyresnet.layers import BatchNorm2d, Conv2d, Identity, Layer, ReLU
@@ -21,6 +21,7 @@ NETWORKS = {
     "thin ResNet-50 v1.5": lambda: ResNet(Bottleneck, (3, 4, 6, 3), 7, width=8),
     "thin ResNet-50 v1, Caffe's pooling and epsilon": lambda: ResNet(
         Bottleneck, (3, 4, 6, 3), 7, width=8, stride_in_1x1=True, caffe_pool=True, eps=1e-3),
+    "CIFAR's ResNet-20": resnet20,
     "wide enough for Winograd": lambda: ResNet(Bottleneck, (1, 1), 7, width=32),
 }
 FLOAT32 = 1e-4  # of the largest logit: the weights are rounded once more, and rounding grows through 50 layers

@@ -41,7 +41,7 @@ def test_logits_are_those_of_the_published_file_in_torch(shared, x, logits, phot
     import torch
     from torch_resnet import TorchResNet, images_to_torch
     config = {"block": "Bottleneck", "depths": [3, 4, 6, 3], "num_classes": 1000, "width": 64, "stride_in_1x1": False,
-              "eps": 1e-5, "caffe_pool": False}
+              "eps": 1e-5, "caffe_pool": False, "cifar_stem": False, "option_a": False}
     twin = TorchResNet(config).eval()
     twin.load_state_dict(torch.load(shared / "weights" / "resnet50_imagenet_pq.pth", weights_only=True))
     with torch.no_grad():

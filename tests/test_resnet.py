@@ -6,7 +6,7 @@ import pytest
 import tinyresnet
 from tinyresnet import small_resnet
 from tinyresnet.images import Preprocessing
-from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, MaxPool2d, PaddedIdentity, ReLU, Sequential
 from tinyresnet.resnet import BasicBlock, Bottleneck, ResNet
 
 
@@ -311,12 +311,13 @@ def test_a_name_that_every_layer_uses_is_refused_for_a_part(name):
         Sequential(**{name: ReLU()})
 
 
-def test_about_twenty_names_are_public_and_all_of_them_exist():
-    assert 15 <= len(tinyresnet.__all__) <= 25
+def test_about_twenty_five_names_are_public_and_all_of_them_exist():
+    assert 20 <= len(tinyresnet.__all__) <= 30
     assert all(hasattr(tinyresnet, name) for name in tinyresnet.__all__)
 
 
 EVERY_LAYER = [(Conv2d(3, 4, 3), (2, 9, 10, 3)), (MaxPool2d(3, 2), (2, 9, 10, 3)), (BatchNorm2d(3), (2, 9, 10, 3)),
+               (PaddedIdentity(3, 4, stride=2), (2, 9, 10, 3)),
                (BatchNorm2d(3).freeze(), (2, 9, 10, 3)), (ReLU(), (2, 9, 10, 3)), (GlobalAvgPool(), (2, 9, 10, 3)),
                (Linear(3, 2), (5, 3)), (BasicBlock(3, 4, stride=2), (2, 9, 10, 3))]
 

@@ -14,7 +14,7 @@ from tinyresnet.resnet import BasicBlock, ResNet
 from tinyresnet.weights import WeightsFileError, load_model, load_weights, read_arrays, save_weights, write_arrays
 
 CONFIG = {"block": "BasicBlock", "depths": [1, 1, 1, 1], "num_classes": 3, "width": 4, "stride_in_1x1": False,
-          "eps": 1e-5, "caffe_pool": False}
+          "eps": 1e-5, "caffe_pool": False, "cifar_stem": False, "option_a": False}
 
 
 def small_resnet(seed=0, **options):
@@ -217,6 +217,10 @@ def test_a_load_that_is_not_strict_takes_what_fits_and_reports_the_rest(tmp_path
     ({"config": CONFIG | {"colour": "red"}}, "do not describe"),
     ({"config": CONFIG}, "do not describe"),
     ({"config": CONFIG | {"caffe_pool": "false"}}, "do not describe"),
+    ({"config": CONFIG | {"cifar_stem": 1}}, "do not describe"),
+    ({"config": CONFIG | {"option_a": None}}, "do not describe"),
+    ({"config": CONFIG | {"cifar_stem": True}}, r"1 mismatched \(conv1.weight\)"),
+    ({"config": CONFIG | {"option_a": True}}, r"15 unexpected \(layer2.0.downsample.0.weight"),
     ({"config": CONFIG | {"eps": None}}, "do not describe"),
     ({"config": CONFIG | {"eps": -1}}, "eps >= 0"),
     ({"network": "DenseNet"}, "do not describe a ResNet: network 'DenseNet'"),

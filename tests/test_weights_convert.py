@@ -58,7 +58,8 @@ def test_the_facts_say_what_no_shape_tells(written, tmp_path):
     convert(written(state_of()), tmp_path / "out.npz")
     facts = read_arrays(tmp_path / "out.npz")[1]
     assert facts["config"] == {"block": "BasicBlock", "depths": [2, 2, 2, 2], "num_classes": 5, "width": 2,
-                               "stride_in_1x1": False, "eps": 1e-5, "caffe_pool": False}
+                               "stride_in_1x1": False, "eps": 1e-5, "caffe_pool": False, "cifar_stem": False,
+                               "option_a": False}
     assert facts["preprocessing"] == {"resize": 256, "crop": 224, "interpolation": "bilinear",
                                       "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     assert facts["origin"]["file"] == "in.pth" and len(facts["origin"]["sha256"]) == 64

@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 
+class PaddedIdentity(nn.Module):
+    """As published for CIFAR-10 (option A): every other pixel, a quarter of the planes zeros on each side."""
+
+    def __init__(self, planes):
+        super().__init__()
+        self.planes = planes
+
+    def forward(self, x):
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.planes // 4, self.planes // 4))
+
+
 class Block(nn.Module):
-    def __init__(self, kind, channels, width, stride, v1):
+    def __init__(self, kind, channels, width, stride, v1, option_a):
         super().__init__()
         if kind == "BasicBlock":
             shapes = [(channels, width, 3, stride), (width, width, 3, 1)]
@@ -20,7 +31,8 @@ class Block(nn.Module):
         self.downsample = nn.Identity()
         out = shapes[-1][1]
         if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            projection = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.downsample = PaddedIdentity(out) if option_a else projection
 
     def forward(self, x):
         y = x
@@ -34,16 +46,18 @@ class TorchResNet(nn.Sequential):
     def __init__(self, config):
         super().__init__()
         width, expansion = config["width"], 1 if config["block"] == "BasicBlock" else 4
-        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.conv1 = nn.Conv2d(3, width, *((3, 1, 1) if config["cifar_stem"] else (7, 2, 3)), bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True) if config["caffe_pool"] else nn.MaxPool2d(3, 2, 1)
+        if not config["cifar_stem"]:
+            self.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True) if config["caffe_pool"] else nn.MaxPool2d(3, 2, 1)
         channels = width
         for stage, depth in enumerate(config["depths"]):
             blocks = []
             for number in range(depth):
                 stride = 2 if stage > 0 and number == 0 else 1
-                blocks.append(Block(config["block"], channels, width * 2**stage, stride, config["stride_in_1x1"]))
+                blocks.append(Block(config["block"], channels, width * 2**stage, stride, config["stride_in_1x1"],
+                                    config["option_a"]))
                 channels = width * 2**stage * expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()

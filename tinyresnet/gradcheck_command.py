@@ -20,7 +20,8 @@ from tinyresnet.files import replacing
 from tinyresnet.gradcheck import (BOUND, NETWORK_BOUND, Errors, H, directional_errors, gradient_errors, moved,
                                   numerical_gradient, prepared)
 from tinyresnet.kernels.jit import KERNELS
-from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Layer, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.layers import (BatchNorm2d, Conv2d, GlobalAvgPool, Layer, Linear, MaxPool2d, PaddedIdentity, ReLU,
+                               Sequential)
 from tinyresnet.loss import cross_entropy
 from tinyresnet.resnet import BasicBlock, Bottleneck, small_resnet
 
@@ -93,8 +94,9 @@ def plain_layers() -> list[tuple[Layer, tuple[int, ...]]]:
     image = (2, 7, 8, 3)
     geometries = ((7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1))  # ResNet-50's
     return [*((Conv2d(3, 4, K, stride=stride, padding=padding, bias=True), image) for K, stride, padding in geometries),
-            (BatchNorm2d(3), image), (ReLU(), image), (MaxPool2d(3, 2, 1), image), (GlobalAvgPool(), image),
-            (Linear(5, 3), (4, 5)), (Sequential(Conv2d(3, 4, 3), ReLU(), GlobalAvgPool(), Linear(4, 2)), image)]
+            (BatchNorm2d(3), image), (ReLU(), image), (MaxPool2d(3, 2, 1), image), (PaddedIdentity(3, 6, stride=2), image),
+            (GlobalAvgPool(), image), (Linear(5, 3), (4, 5)),
+            (Sequential(Conv2d(3, 4, 3), ReLU(), GlobalAvgPool(), Linear(4, 2)), image)]
 
 
 class LossLayer(Layer):

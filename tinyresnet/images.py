@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +139,7 @@ def _is_rgb(value: object) -> bool:
 
 
 IMAGENET = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR10 = replace(IMAGENET, resize=32, crop=32)  # the published networks were trained with ImageNet's mean and std
 
 
 def preprocess(image: Array, preprocessing: Preprocessing) -> Array:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.images import IMAGENET, Preprocessing
-from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, Identity, Layer, Linear, MaxPool2d, ReLU, Sequential
+from tinyresnet.images import CIFAR10, IMAGENET, Preprocessing
+from tinyresnet.layers import (BatchNorm2d, Conv2d, GlobalAvgPool, Identity, Layer, Linear, MaxPool2d, PaddedIdentity,
+                               ReLU, Sequential)
 from tinyresnet.layers.fused import fused_block
 from tinyresnet.summary import summary
 
@@ -132,8 +133,9 @@ class ResNet(Sequential):
     """Stem, stages of residual blocks, average, linear head: the paper's table 1, one row an attribute.
 
     Each stage after the first halves the image and doubles the channels. `caffe_pool` pads the stem's pooling at the
-    lower right only, as Caffe does. The weights' facts travel with the network: `config` (what it is built from),
-    `preprocessing` (what its input went through), `classes` (names, or None), `origin` (where the weights come from).
+    lower right only, as Caffe does; `cifar_stem` is a 3x3 convolution alone, for images of 32x32 pixels; `option_a` fits
+    x to y with zeros where `shortcut` has a projection. The weights' facts travel with the network: `config` (what it is
+    built from), `preprocessing` (what its input went through), `classes` (names, or None), `origin` (of the weights).
 
     Shapes: x (N, H, W, 3) float32, logits (N, num_classes).
     """
@@ -145,19 +147,21 @@ class ResNet(Sequential):
 
     def __init__(self, block: Block, depths: Sequence[int], num_classes: int = 1000, *,
                  width: int = 64, rng: np.random.Generator | None = None, stride_in_1x1: bool = False,
-                 eps: float = 1e-5, caffe_pool: bool = False):
+                 eps: float = 1e-5, caffe_pool: bool = False, cifar_stem: bool = False, option_a: bool = False):
         super().__init__()
         rng = rng or np.random.default_rng(0)
         self.config: dict[str, Any] = {
-            "block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width,
-            "stride_in_1x1": stride_in_1x1, "eps": eps, "caffe_pool": caffe_pool}
-        self.preprocessing = IMAGENET
+            "block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width, "eps": eps,
+            "stride_in_1x1": stride_in_1x1, "caffe_pool": caffe_pool, "cifar_stem": cifar_stem, "option_a": option_a}
+        self.preprocessing = CIFAR10 if cifar_stem else IMAGENET
         self.classes: list[str] | None = None
         self.origin: str | dict = "random initialisation"
-        self.conv1 = Conv2d(3, width, 7, stride=2, padding=3, rng=rng)
+        kernel, stride = (3, 1) if cifar_stem else (7, 2)
+        self.conv1 = Conv2d(3, width, kernel, stride=stride, padding=kernel // 2, rng=rng)
         self.bn1 = BatchNorm2d(width, eps=eps)
         self.relu = ReLU()
-        self.maxpool = MaxPool2d(3, 2, ceil_mode=True) if caffe_pool else MaxPool2d(3, 2, 1)
+        if not cifar_stem:
+            self.maxpool = MaxPool2d(3, 2, ceil_mode=True) if caffe_pool else MaxPool2d(3, 2, 1)
         channels = width
         for stage, depth in enumerate(depths):
             blocks = []
@@ -165,7 +169,9 @@ class ResNet(Sequential):
                 stride = 2 if stage > 0 and number == 0 else 1
                 blocks.append(block(channels, width * 2**stage, stride=stride, stride_in_1x1=stride_in_1x1, eps=eps,
                                     rng=rng))
-                channels = width * 2**stage * block.expansion
+                into, channels = channels, width * 2**stage * block.expansion
+                if option_a and (into, stride) != (channels, 1):
+                    blocks[-1].downsample = PaddedIdentity(into, channels, stride=stride)  # no projection
             setattr(self, f"layer{stage + 1}", Sequential(*blocks))
         self.avgpool = GlobalAvgPool()
         self.fc = Linear(channels, num_classes, rng=rng)
@@ -213,10 +219,7 @@ class ResNet(Sequential):
 
     @classmethod
     def from_facts(cls, facts: Mapping) -> ResNet:
-        """The network that `facts` describes, with random weights.
-
-        Raises ValueError if the facts do not describe one.
-        """
+        """The network that `facts` describe, with random weights. Raises ValueError if they do not describe one."""
         try:
             config = dict(facts["config"])
             model = cls(BLOCKS[config.pop("block")], **config)
@@ -233,8 +236,10 @@ class ResNet(Sequential):
 
     @property
     def name(self) -> str:
-        """"resnet50" for the published depths, else what it is built of: "BasicBlock-1-1-1-1"."""
+        """"resnet50" or "resnet20" for the published depths, else what it is built of: "BasicBlock-1-1-1-1"."""
         block, depths = self.config["block"], tuple(self.config["depths"])
+        if self.config["cifar_stem"] and (block, len(depths), len(set(depths))) == ("BasicBlock", 3, 1):
+            return f"resnet{6 * depths[0] + 2}"  # section 4.2
         published = [name for name, (kind, numbers) in DEPTHS.items() if (kind.__name__, numbers) == (block, depths)]
         return published[0] if published else "-".join([block, *map(str, depths)])
 

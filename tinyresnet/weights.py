@@ -30,6 +30,7 @@ from tinyresnet.stored_zip import read_directory, read_entry
 
 FACTS = "facts.json"  # entry beside the arrays
 SILENT = ("stride_in_1x1", "eps", "caffe_pool")  # facts that change the result and no shape
+LATER = {"cifar_stem": False, "option_a": False}  # facts that earlier files do not have, and what they mean by it
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free
@@ -118,7 +119,8 @@ def check_facts(facts: dict, arrays: dict[str, Array]) -> None:
     present = sum(array.size for array in arrays.values())  # fewest: the 3x3 convolutions and a part of fc
     if fewest > present:
         raise ValueError(f"the facts describe a network of at least {fewest} numbers, the arrays hold {present}")
-    flags, classes = [config.get(name) for name in ("stride_in_1x1", "caffe_pool")], facts.get("classes")
+    flags = [(LATER | config).get(name) for name in ("stride_in_1x1", "caffe_pool", *LATER)]
+    classes = facts.get("classes")
     if facts.get("network") != "ResNet" or not all(type(flag) is bool for flag in flags):
         raise ValueError(f"the facts do not describe a ResNet: network {str(facts.get('network'))[:80]!r}, flags {flags}")
     named = isinstance(classes, list) and len(classes) == num_classes and all(isinstance(name, str) for name in classes)

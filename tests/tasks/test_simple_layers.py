@@ -7,7 +7,7 @@ from kit import (built, check_backward, check_float32, check_float32_backward, c
                  off_the_kinks, permutation)
 
 from tinyresnet.kernels import pool_size
-from tinyresnet.layers import Conv2d, Identity, Sequential
+from tinyresnet.layers import Conv2d, Identity, PaddedIdentity, Sequential
 from tinyresnet.layers import GlobalAvgPool as OurGlobalAvgPool
 from tinyresnet.layers import Linear as OurLinear
 from tinyresnet.layers import ReLU as OurReLU
@@ -173,6 +173,7 @@ def test_linear_answers_one_backward_for_each_forward(Linear):
 
 @pytest.mark.parametrize("layer, x", [
     (Identity(), normal(2, 3, 4, 5)),
+    (PaddedIdentity(3, 6, stride=2), normal(2, 5, 4, 3)),
     (Sequential(Conv2d(2, 3, 3), OurReLU(), OurGlobalAvgPool(), OurLinear(3, 4)), normal(2, 5, 6, 2)),
 ], ids=repr)
 def test_backward_of_layers_in_a_row_is_the_derivative_of_forward(layer, x):
