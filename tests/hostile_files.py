@@ -3,8 +3,6 @@
 The rows for zip, pickle and npz of the converter's security promise; other formats join with their readers.
 """
 
-import struct
-
 from handmade_files import (
     SIX, call, name_of, npy, npy_claiming, npz_file, program, row, storage, tensor, text, torch_entries, torch_file,
     whole, zip_file,
@@ -205,7 +203,6 @@ LATER = {  # sound files in containers that another reader will open
     "torch's stream": (lambda: b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3.", "torch.save"),
     "torch's tar": (lambda: bytes(257) + b"ustar\x0000" + bytes(2000), "torch.save"),
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
-    "safetensors": (lambda: struct.pack("<Q", 2) + b"{}", "safetensors"),
 }
 
 # -- NumPy's files --------------------------------------------------------------------------------------------------

@@ -8,18 +8,28 @@ import tracemalloc
 import pytest
 from handmade_files import SIX, npy, npz_file, tensor, text, torch_file, torch_state, whole
 from handmade_hdf5 import hdf5_file
-from hostile_files import GOOD, HOSTILE, NUMPY
+from handmade_protobuf import blob, caffe, layer, onnx
+from handmade_protobuf import tensor as onnx_tensor
+from handmade_safetensors import entry, safetensors_file
+from hostile_files import GOOD, NUMPY
+from hostile_files import HOSTILE as TORCH_AND_NUMPY
+from hostile_protobuf import PROTOBUF
+from hostile_safetensors import SAFETENSORS
 
 from tinyresnet.weights import WeightsFileError, read_arrays
 from weights_converter import read_tensors
 
-READING = []  # while the list is not empty, the hook below notes what Python does
-DONE = []
+HOSTILE = TORCH_AND_NUMPY | SAFETENSORS | PROTOBUF
 SOUND = {
     "torch": torch_state({"w": SIX}),
     "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
-    "hdf5": hdf5_file({"w": SIX}),
+    "HDF5": hdf5_file({"w": SIX}),
+    "safetensors": safetensors_file({"w": entry()}),
+    "ONNX": onnx(onnx_tensor()),
+    "Caffe": caffe(layer(blob())),
 }
+READING = []  # while the list is not empty, the hook below notes what Python does
+DONE = []
 HARMLESS = {"object.__getattr__", "object.__setattr__", "sys._getframe", "gc.collect"}
 
 
@@ -123,8 +133,8 @@ def test_a_file_cut_anywhere_is_refused(good, written):
 
 @pytest.mark.parametrize("change", [0xFF, 0x01], ids="{:02x}".format)
 def test_an_hdf5_file_with_any_one_byte_changed_gives_arrays_or_a_weights_file_error(change, written):
-    for place, byte in enumerate(SOUND["hdf5"]):
-        changed = bytearray(SOUND["hdf5"])
+    for place, byte in enumerate(SOUND["HDF5"]):
+        changed = bytearray(SOUND["HDF5"])
         changed[place] = byte ^ change
         error = outcome_of(read_tensors, written(changed))
         assert error is None or type(error) is WeightsFileError, (place, error)

@@ -9,9 +9,11 @@ from numpy import ndarray as Array
 
 from tinyresnet.stored_zip import read_directory
 from tinyresnet.weights import naming, read_npz, refuse_foreign
-from weights_converter import hdf5, torch_zip
+from weights_converter import caffe, hdf5, onnx, safetensors, torch_zip
+from weights_converter.wire import message_of, present
 
 TORCH_MAGIC = b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
+PROTOBUF = (b"\x08", b"\x0a", b"\x12", b"\x1a", b"\x3a", b"\xa2\x06")  # the tag of a field that may come first
 LATER = "this version does not read it"
 TORCH_AGAIN = "load it in torch and save it again: torch.save(torch.load(old, weights_only=True), new)"
 
@@ -42,9 +44,9 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return hdf5.read(file)
     if head[8:9] == b"{":
-        raise ValueError(f"is a safetensors file; {LATER}")
-    if head[:1] in (b"\x08", b"\x0a"):  # field 1 of a protobuf message
-        raise ValueError(f"is perhaps an ONNX or Caffe file; {LATER}")
+        return safetensors.read(file)
+    if head.startswith(PROTOBUF):
+        return read_protobuf(file)
     raise ValueError(f"is of no known format; it starts with {head[:16]!r}")
 
 
@@ -57,3 +59,13 @@ def read_zip(file: BinaryIO) -> dict[str, Array]:
         return read_npz(file)[0]
     first = ", ".join(map(repr, list(entries)[:3]))
     raise ValueError(f"is a zip file, but neither torch's nor NumPy's; it holds {first or 'nothing'}")
+
+
+def read_protobuf(file: BinaryIO) -> dict[str, Array]:
+    """The arrays of a protobuf message, which does not say what it is: ONNX has a graph in field 7, Caffe a flag there."""
+    found = present(message_of(file), onnx.GRAPH, *caffe.LAYERS)
+    if onnx.GRAPH in found:
+        return onnx.read(file)
+    if found:
+        return caffe.read(file)
+    raise ValueError("is perhaps protobuf, but neither ONNX, with a graph in field 7, nor Caffe, with layers in 100 or 2")
