@@ -59,9 +59,9 @@ def call(module, name, *arguments):
     return name_of(module, name) + row(*arguments) + b"R"
 
 
-def storage(key="0", count=6, kind="FloatStorage"):
-    """BINPERSID of a storage"""
-    return row(text("storage"), name_of("torch", kind), text(key), text("cpu"), whole(count)) + b"Q"
+def storage(key="0", count=6, kind="FloatStorage", part=b""):
+    """BINPERSID of a storage; part: the item that only streams have, None or the part that is meant"""
+    return row(text("storage"), name_of("torch", kind), text(key), text("cpu"), whole(count), part) + b"Q"
 
 
 def tensor(shape=(2, 3), stride=(3, 1), offset=0, **of_storage):

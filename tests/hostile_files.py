@@ -8,6 +8,7 @@ from handmade_files import (
     whole, zip_file,
 )
 from hostile_hdf5 import HDF5
+from hostile_torch import STREAM, TAR
 
 # -- hostile programs -----------------------------------------------------------------------------------------------
 
@@ -63,6 +64,7 @@ PROGRAMS = {
     "INST": (runs(b"(iposix\nsystem\n"), "INST"),
     "OBJ": (runs(b"(" + name_of("collections", "OrderedDict") + b"o"), "OBJ"),
     "NEWOBJ": (runs(name_of("collections", "OrderedDict") + b")\x81"), "NEWOBJ"),
+    "NEWOBJ of a parameter": (runs(name_of("torch.nn.parameter", "Parameter") + b")\x81"), "parameter.Parameter"),
     "EXT1": (runs(b"\x82\1"), "EXT1"),
     "EXT4": (runs(b"\x84\1\0\0\0"), "EXT4"),
     "BUILD on a name": (runs(name_of("collections", "OrderedDict") + b"}b"), "needs a dict, got a Global"),
@@ -70,7 +72,7 @@ PROGRAMS = {
     "REDUCE of a string": (runs(text("eval") + b")R"), "needs a Global, got a str"),
     "REDUCE of a storage type": (runs(name_of("torch", "FloatStorage") + b")R"), "torch.FloatStorage"),
     "REDUCE with a list": (runs(name_of("collections", "OrderedDict") + b"]R"), "needs a tuple, got a list"),
-    "OrderedDict with arguments": (runs(call("collections", "OrderedDict", b"]")), "OrderedDict"),
+    "OrderedDict of no pairs": (runs(call("collections", "OrderedDict", b"]Na")), "OrderedDict"),
     "SETITEM on a list": (runs(b"]" + text("a") + b"Ns"), "needs a dict, got a list"),
     "APPEND to a dictionary": (runs(b"}Na"), "needs a list, got a dict"),
     "SETITEMS without a value": (runs(b"}(" + text("a") + b"u"), "without a value"),
@@ -107,6 +109,8 @@ PROGRAMS = {
 # -- tensors that are not what they say -----------------------------------------------------------------------------
 
 TWO_TYPES = program(a=tensor(), b=tensor((3,), (1,), kind="LongStorage", count=3))
+CONJUGATE = call("torch._utils", "_rebuild_tensor_v2", storage(count=3, kind="ComplexFloatStorage"), whole(0),
+                 row(whole(3)), row(whole(1)), b"\x89", call("collections", "OrderedDict"), b"}" + text("conj") + b"\x88s")
 
 TENSORS = {
     "a side of 2^40": (one(shape=(2**40,), stride=(1,)), "huge"),
@@ -137,6 +141,7 @@ TENSORS = {
     "a storage elsewhere": (one(key="../version"), "'archive/data/../version' is missing"),
     "a storage of unknown type": (one(kind="QInt8Storage"), "torch.QInt8Storage"),
     "a persistent id that is a number": (has(program(w=b"K\1Q")), "persistent id"),
+    "a conjugate by a flag": (has(program(w=CONJUGATE)), "resolve_conj"),
     "a tensor without a storage": (has(program(w=call("torch._utils", "_rebuild_tensor_v2", b"N"))), "made of storage"),
 }
 
@@ -199,9 +204,7 @@ CONTAINERS = {
     "a file of one byte": (lambda: b"P", "no known format"),
 }
 
-LATER = {  # sound files in containers that another reader will open
-    "torch's stream": (lambda: b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3.", "torch.save"),
-    "torch's tar": (lambda: bytes(257) + b"ustar\x0000" + bytes(2000), "torch.save"),
+BARE = {
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
 }
 
@@ -236,4 +239,4 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | LATER | NUMPY | HDF5
+HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | BARE | NUMPY | HDF5

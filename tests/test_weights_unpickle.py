@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from weights_converter.torch_tensors import CALLS
-from weights_converter.unpickle import run
+from weights_converter.unpickle import Global, run
 
 
 def nothing_persistent(_persistent_id):
@@ -70,7 +70,47 @@ def test_strings_of_python_2_are_read():
     assert built(b"U\3abcT\3\0\0\0def\x86.") == ("abc", "def")
 
 
-KNOWN = b"\x80cRbQN\x88\x89KMJ\x8aGXTU()\x85\x86\x87t]ae}suqrhj."
+def test_a_whole_number_of_python_2_stands_in_a_line_of_text():
+    assert built(b"I94020255495056\nI-7\n\x86.") == (94020255495056, -7)
+
+
+@pytest.mark.parametrize("line", [b"", b"-", b"1_0", b"0x1f", b"1.5", b"\xd9\xa3", b" 1"])
+def test_a_line_that_is_no_whole_number_is_refused(line):
+    with pytest.raises(ValueError, match="expected a decimal number"):
+        built(b"I" + line + b"\n.")
+
+
+class Kept:
+    """A class of the caller's, for NEWOBJ"""
+
+    def __init__(self, arguments):
+        self.arguments, self.state = arguments, None
+
+    def set_state(self, state):
+        self.state = state
+
+
+def test_an_object_is_of_the_callers_class_and_what_its_name_says_is_not_called():
+    first, second = built(b"cposix\nsystem\nK\1\x85\x81q\0X\1\0\0\0abh\0\x86.", {Global("posix", "system"): Kept})
+    assert (type(first), first.arguments, first.state) == (Kept, (1,), "a") and first is second
+
+
+def test_an_object_of_what_is_a_function_is_refused():
+    with pytest.raises(ValueError, match="NEWOBJ"):
+        built(b"ccollections\nOrderedDict\n)\x81.")
+
+
+def test_an_ordered_dictionary_of_python_2_is_made_of_its_pairs():
+    assert built(b"ccollections\nOrderedDict\n](](U\1aK\1e](U\1bK\2ee\x85R.") == {"a": 1, "b": 2}
+    assert built(b"ccollections\nOrderedDict\n]\x85R.") == {}
+
+
+def test_pairs_make_one_dictionary_and_no_second():
+    with pytest.raises(ValueError, match="not used before"):
+        built(b"ccollections\nOrderedDict\nq\0](](U\1aK\1eeq\1\x85Rh\0h\1\x85R\x86.")
+
+
+KNOWN = b"\x80cR\x81bQN\x88\x89KMJI\x8aGXTU()\x85\x86\x87t]ae}suqrhj."
 
 
 @pytest.mark.parametrize("opcode", sorted(set(range(256)) - set(KNOWN)))

@@ -9,13 +9,10 @@ from numpy import ndarray as Array
 
 from tinyresnet.stored_zip import read_directory
 from tinyresnet.weights import naming, read_npz, refuse_foreign
-from weights_converter import caffe, hdf5, onnx, safetensors, torch_zip
+from weights_converter import caffe, hdf5, onnx, safetensors, torch_stream, torch_tar, torch_zip
 from weights_converter.wire import message_of, present
 
-TORCH_MAGIC = b"\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
 PROTOBUF = (b"\x08", b"\x0a", b"\x12", b"\x1a", b"\x3a", b"\xa2\x06")  # the tag of a field that may come first
-LATER = "this version does not read it"
-TORCH_AGAIN = "load it in torch and save it again: torch.save(torch.load(old, weights_only=True), new)"
 
 
 def read_tensors(path: str | Path) -> dict[str, Array]:
@@ -36,9 +33,9 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return read_zip(file)
     if head[257:262] == b"ustar":
-        raise ValueError(f"is a tar file, torch's container before 2017; {LATER}; {TORCH_AGAIN}")
-    if head.startswith(TORCH_MAGIC):
-        raise ValueError(f"is a stream of pickles, torch's container from 2017 to version 1.5; {LATER}; {TORCH_AGAIN}")
+        return torch_tar.read(file)
+    if head.startswith(torch_stream.MAGIC_PICKLE):
+        return torch_stream.read(file)
     if head.startswith(b"\x80"):
         raise ValueError("is a bare Python pickle, a program and not weights; save the arrays with np.savez")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):

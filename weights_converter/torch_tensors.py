@@ -20,7 +20,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.weights import MAX_SIDE
-from weights_converter.unpickle import Calls, Global
+from weights_converter.unpickle import Calls, Global, set_items
 
 DTYPES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
@@ -28,6 +28,7 @@ DTYPES = {
     "BoolStorage": "bool", "ComplexFloatStorage": "c8", "ComplexDoubleStorage": "c16",
 }
 
+MAX_PICKLE = 1 << 20  # bytes; 100 for each tensor. One byte of pickle may become an object of 64 bytes
 MAX_DEPTH = 16  # dictionaries within dictionaries
 MAX_TENSORS = 10_000  # a ResNet-152 has 932
 MAX_NAME = 500  # characters; the longest of torchvision's have 36
@@ -36,11 +37,23 @@ MAX_DIMENSIONS = 32
 
 @dataclass(frozen=True)
 class Storage:
-    """A flat row of `count` numbers that the container keeps under `key`."""
+    """A flat row of `count` numbers that the container keeps under `key`, or the part of it from number `start` on."""
 
     key: str
     dtype: str
     count: int
+    start: int = 0
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
+
+    def part(self, offset: object, count: object) -> Storage:
+        """Some of the numbers as a storage of their own, as torch could save them until 0.3."""
+        if not (is_count(offset) and is_count(count) and offset + count <= self.count):
+            raise ValueError(f"a part of storage {self.key[:80]!r} does not lie within its {self.count} numbers")
+        return Storage(self.key, self.dtype, count, self.start + offset)
 
 
 @dataclass(frozen=True)
@@ -53,18 +66,61 @@ class View:
     stride: tuple[int, ...]
 
 
+class Parameter:
+    """torch.nn.Parameter as torch before 0.4 pickled it: an object that is made first and given its state by BUILD.
+
+    In 2016 it was made of nothing, and its state was (tensor, gradient, hooks, requires_grad, volatile); in 2017 it was
+    made of its tensor, and its state was (requires_grad, volatile, hooks).
+    """
+
+    def __init__(self, arguments: tuple):
+        self.view: View | None = None
+        match arguments:
+            case ():
+                pass
+            case (View() as view,):
+                self.view = view
+            case _:
+                raise ValueError("expected a parameter to be made of a tensor or of nothing")
+
+    def set_state(self, state: object) -> None:
+        """What BUILD does."""
+        match state:
+            case (View() as view, _, _, _, _) if self.view is None:
+                self.view = view
+            case (_, _, _) if self.view is not None:
+                pass
+            case _:
+                raise ValueError("expected a parameter to have one tensor, and a state of 3 or 5 values")
+
+    def tensor(self) -> View:
+        """The tensor, to us all that there is."""
+        if self.view is None:
+            raise ValueError("holds a parameter without a tensor")
+        return self.view
+
+
 # -- what the pickle may call ---------------------------------------------------------------------------------------
 
 
 def ordered_dict(arguments: tuple) -> dict:
-    """collections.OrderedDict(): the program fills it afterwards. Python 2 passed all pairs here instead."""
-    if arguments:
-        raise ValueError("expected an empty OrderedDict (Python 2 filled it at once); load it in torch, save it again")
-    return {}
+    """collections.OrderedDict(): Python 3 fills it afterwards, Python 2 gave it a list of all [key, value] here."""
+    target: dict = {}
+    match arguments:
+        case ():
+            return target
+        case (list() as pairs,) if all(type(pair) is list and len(pair) == 2 for pair in pairs):
+            set_items(target, [part for pair in pairs for part in pair])
+            if pairs:
+                pairs[:] = [None]  # spent: a thousand dictionaries made of one list would outgrow the file
+            return target
+    raise ValueError("expected an OrderedDict to be made of nothing, or of a list of [key, value] not used before")
 
 
 def rebuild_tensor(arguments: tuple) -> View:
     """torch._utils._rebuild_tensor(storage, offset, shape, stride); v2 adds requires_grad, hooks and metadata."""
+    if len(arguments) > 6 and arguments[6]:
+        raise ValueError("a tensor has metadata: it is conjugate or negated by a flag; save tensor.resolve_conj()")
     match arguments:
         case (Storage() as storage, offset, tuple() as shape, tuple() as stride, *_):
             return checked_view(storage, offset, shape, stride)
@@ -97,12 +153,25 @@ CALLS: Calls = {
 }
 
 
-def storage_of(persistent_id: object) -> Storage:
-    """The storage that ("storage", type, key, location, count) names."""
+OLD_CALLS: Calls = CALLS | {Global("torch.nn.parameter", "Parameter"): Parameter}  # in the containers before 1.6
+
+
+def storage_of(known: dict[str, Storage], persistent_id: object) -> Storage:
+    """The storage that ("storage", type, key, location, count) names; it is entered in `known`.
+
+    Streams have a sixth item: None, or (key, offset, count) of a part of the storage, and then this part is meant.
+    """
     match persistent_id:
-        case ("storage", Global(_, name), str() as key, str(), count, *_) if name in DTYPES:
-            if is_count(count):
-                return Storage(key, DTYPES[name], count)
+        case ("storage", Global(_, name), str() as key, str(), count, *_) if name in DTYPES and is_count(count):
+            storage = Storage(key, DTYPES[name], count)
+            if known.setdefault(key, storage) != storage:
+                raise ValueError(f"storage {key[:80]!r} is used as {known[key].count} {known[key].dtype} "
+                                 f"and as {count} {storage.dtype}")
+            match persistent_id[5:6]:
+                case () | (None,):
+                    return storage
+                case ((_, offset, size),):
+                    return storage.part(offset, size)
     raise ValueError("expected a persistent id ('storage', type, key, location, count) with a sound type and count")
 
 
@@ -131,11 +200,18 @@ def checked_view(storage: Storage, offset: int, shape: tuple, stride: tuple) -> 
     return View(storage, offset, shape, stride)
 
 
+def check_claims(views: dict[str, View], file_size: int) -> None:
+    """Refuse tensors that show the same numbers so often that their arrays would outgrow the file."""
+    claimed = sum(prod(view.shape) * view.storage.itemsize for view in views.values())
+    if claimed > 2 * file_size:
+        raise ValueError(f"its tensors claim {claimed} bytes, the file has {file_size}: they share storages too often")
+
+
 def elements(data: Array, storage: Storage, order: Literal["<", ">"]) -> Array:
     """The bytes of a storage as (count,) numbers; bfloat16 still as the 16 bits they are."""
     dtype = np.dtype("u2" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder(order)
-    if data.size != storage.count * dtype.itemsize:
-        raise ValueError(f"storage {storage.key[:80]!r} should hold {storage.count} numbers of {dtype.itemsize} bytes, "
+    if data.size != storage.count * storage.itemsize:
+        raise ValueError(f"storage {storage.key[:80]!r} should hold {storage.count} numbers of {storage.itemsize} bytes, "
                          f"but has {data.size} bytes")
     return data.view(np.uint8) != 0 if storage.dtype == "bool" else data.view(dtype)
 
@@ -146,7 +222,8 @@ def array_of(view: View, numbers: Array) -> Array:
     if 0 in view.shape:
         array = np.empty(view.shape, dtype=numbers.dtype)
     else:
-        array = np.ndarray(view.shape, numbers.dtype, numbers, view.offset * numbers.itemsize, strides)
+        first = (view.storage.start + view.offset) * numbers.itemsize
+        array = np.ndarray(view.shape, numbers.dtype, numbers, first, strides)
     if view.storage.dtype == "bfloat16":
         return (array.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
     dtype = np.float32 if view.storage.dtype == "f2" else array.dtype.newbyteorder("=")
@@ -171,6 +248,7 @@ def named_views(tree: object, budget: int) -> dict[str, View]:
                 raise ValueError("the file's dictionaries share their parts or are nested without end")
             if len(name) > MAX_NAME or not name.isprintable():
                 raise ValueError(f"expected printable names of at most {MAX_NAME} characters, got {name[:80]!r}")
+            value = value.tensor() if type(value) is Parameter else value
             if type(value) is View:
                 add_view(found, name, value)
             elif isinstance(value, (dict, list, tuple)):

@@ -11,17 +11,17 @@ The folder's name is that of the file when it was saved, or "archive".
 from __future__ import annotations
 
 import os
-from math import prod
+from functools import partial
 from typing import BinaryIO, Literal
 
-import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.stored_zip import Entry, read_entry
-from weights_converter.torch_tensors import CALLS, Storage, View, array_of, elements, named_views, storage_of
+from weights_converter.torch_tensors import (
+    CALLS, MAX_PICKLE, Storage, array_of, check_claims, elements, named_views, storage_of,
+)
 from weights_converter.unpickle import run
 
-MAX_PICKLE = 1 << 20  # bytes; 100 for each tensor. One byte of pickle may become an object of 64 bytes
 VERSIONS = range(1, 11)  # of the container, as torch.load accepts them
 ORDERS: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 
@@ -30,21 +30,14 @@ def read(file: BinaryIO, entries: dict[str, Entry]) -> dict[str, Array]:
     """The tensors by name. Raises ValueError with the reason."""
     root = root_of(entries)
     order = byte_order(file, entries, root)
-    views = named_views(*unpickled(file, entries, root))
+    storages: dict[str, Storage] = {}
+    views = named_views(*unpickled(file, entries, root, storages))
     check_claims(views, file.seek(0, os.SEEK_END))
-    arrays: dict[str, Array] = {}
-    storages: dict[str, tuple[Storage, Array]] = {}
-    for name, view in views.items():
-        storage = view.storage
-        if storage.key not in storages:
-            data = read_entry(file, entries, f"{root}/data/{storage.key}")
-            storages[storage.key] = storage, elements(data, storage, order)
-        known, numbers = storages[storage.key]
-        if known != storage:
-            raise ValueError(f"storage {storage.key!r} is used as {known.count} {known.dtype} "
-                             f"and as {storage.count} {storage.dtype}")
-        arrays[name] = array_of(view, numbers)
-    return arrays
+    numbers = {
+        key: elements(read_entry(file, entries, f"{root}/data/{key}"), storage, order)
+        for key, storage in storages.items()
+    }
+    return {name: array_of(view, numbers[view.storage.key]) for name, view in views.items()}
 
 
 def is_torch(entries: dict[str, Entry]) -> bool:
@@ -81,23 +74,15 @@ def small_text(file: BinaryIO, entries: dict[str, Entry], name: str) -> str:
     return read_entry(file, entries, name).tobytes().decode("ascii", "backslashreplace").strip()
 
 
-def unpickled(file: BinaryIO, entries: dict[str, Entry], root: str) -> tuple[object, int]:
-    """What data.pkl builds, and its length in bytes."""
+def unpickled(
+    file: BinaryIO, entries: dict[str, Entry], root: str, storages: dict[str, Storage]
+) -> tuple[object, int]:
+    """What data.pkl builds, and its length in bytes. The storages it names are entered in `storages`."""
     size = entries[f"{root}/data.pkl"].size
     if size > MAX_PICKLE:
         raise ValueError(f"expected at most {MAX_PICKLE} bytes in data.pkl, got {size}; save the state_dict alone")
     code = read_entry(file, entries, f"{root}/data.pkl").tobytes()
-    tree, end = run(code, CALLS, storage_of)
+    tree, end = run(code, CALLS, partial(storage_of, storages))
     if end != size:
         raise ValueError(f"data.pkl goes on after its end, byte {end} of {size}")
     return tree, size
-
-
-def check_claims(views: dict[str, View], file_size: int) -> None:
-    """Refuse tensors that show the same numbers so often that their arrays would outgrow the file."""
-    claimed = 0
-    for view in views.values():
-        item = 2 if view.storage.dtype == "bfloat16" else np.dtype(view.storage.dtype).itemsize
-        claimed += prod(view.shape) * item
-    if claimed > 2 * file_size:
-        raise ValueError(f"its tensors claim {claimed} bytes, the file has {file_size}: they share storages too often")

@@ -12,7 +12,8 @@ Harmless so far. But two instructions let the program out of the box:
 
 With `c posix\n system\n X 8 rm -rf ~ \x85 R .` in a .pth file, whoever opens it with pickle.load loses their files.
 Here is the machine once more with these two doors closed: GLOBAL imports nothing, it only looks a name up in a table
-that the caller gives, and REDUCE calls only what came out of that table.
+that the caller gives, and REDUCE calls only what came out of that table. So do NEWOBJ, which makes an object of a
+class, and BUILD, which gives it its state: the classes are the caller's own, not those the file names.
 
 Running no code is not enough: 20 bytes may ask for 4 GB, seven lists may stand for 60^7 objects, a dictionary may hold
 itself. So no instruction reserves memory for bytes that are not there, each takes time in proportion to its own bytes,
@@ -23,6 +24,7 @@ The instructions are those that protocol 2 writes for weights; the names are tho
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,7 +40,9 @@ class Global(NamedTuple):
     name: str
 
 
-Calls = dict[Global, Callable[[tuple], object] | None]  # what may be named, and what REDUCE calls then; None: nothing
+# What may be named, and what REDUCE calls then; None: nothing. A class may be called by NEWOBJ, too, and its objects
+# have a method set_state, for BUILD.
+Calls = dict[Global, Callable[[tuple], object] | None]
 
 
 class Machine:
@@ -57,7 +61,8 @@ class Machine:
     def take(self, count: int) -> bytes:
         """The next bytes of the program."""
         if count > len(self.code) - self.at:
-            raise ValueError(f"the pickle is cut: it asks for {count} bytes after byte {self.at} of {len(self.code)}")
+            raise ValueError(f"the pickle asks for {count} bytes after byte {self.at} of {len(self.code)}: "
+                             "it is cut, or too long for one of weights")
         self.at += count
         return self.code[self.at - count:self.at]
 
@@ -116,7 +121,7 @@ def run(code: bytes, calls: Calls, persistent: Callable[[object], object], start
         OPCODES[opcode](machine)
 
 
-# -- the two doors, and the one for raw data -----------------------------------------------------------------------
+# -- the doors to code, and the one to raw data --------------------------------------------------------------------
 
 
 def global_(machine: Machine) -> None:
@@ -138,10 +143,24 @@ def reduce(machine: Machine) -> None:
     machine.push(call(arguments))
 
 
+def newobj(machine: Machine) -> None:
+    """Make an object; its class is the caller's."""
+    arguments = machine.pop(tuple)
+    wanted = machine.pop(Global)
+    kind = machine.calls[wanted]
+    if not isinstance(kind, type):
+        raise ValueError(f"the pickle makes a {wanted.module}.{wanted.name} by NEWOBJ, which has no use here")
+    machine.push(kind(arguments))
+
+
 def build(machine: Machine) -> None:
-    """Give attributes to the object below. State dicts carry only `_metadata`, version numbers of layers: let it go."""
-    machine.pop(dict)
-    machine.top(dict)
+    """Give the object below its state. That of a state dict is `_metadata`, version numbers of layers: let it go."""
+    state = machine.pop()
+    target = machine.top()
+    if type(target) in machine.calls.values():
+        target.set_state(state)
+    else:
+        machine.top(dict)
 
 
 def binpersid(machine: Machine) -> None:
@@ -155,6 +174,14 @@ def proto(machine: Machine) -> None:
     version = machine.number(1)
     if version != 2:
         raise ValueError(f"expected a pickle of protocol 2, which torch.save writes, got protocol {version}")
+
+
+def decimal(machine: Machine) -> None:
+    """A line of text: so Python 2 wrote whole numbers of more than 32 bits."""
+    digits = machine.line()
+    if not re.fullmatch("-?[0-9]+", digits):
+        raise ValueError(f"expected a decimal number before byte {machine.at} of the pickle, got {digits[:80]!r}")
+    machine.push(int(digits))
 
 
 def long1(machine: Machine) -> None:
@@ -231,6 +258,7 @@ OPCODES: dict[bytes, Callable[[Machine], None]] = {
     b"\x80": proto,
     b"c": global_,
     b"R": reduce,
+    b"\x81": newobj,
     b"b": build,
     b"Q": binpersid,
     b"N": lambda machine: machine.push(None),
@@ -239,6 +267,7 @@ OPCODES: dict[bytes, Callable[[Machine], None]] = {
     b"K": lambda machine: machine.push(machine.number(1)),  # BININT1
     b"M": lambda machine: machine.push(machine.number(2)),  # BININT2
     b"J": lambda machine: machine.push(machine.number(4, signed=True)),  # BININT
+    b"I": decimal,  # INT, of Python 2
     b"\x8a": long1,
     b"G": binfloat,
     b"X": lambda machine: push_string(machine, machine.number(4)),  # BINUNICODE
@@ -262,7 +291,7 @@ OPCODES: dict[bytes, Callable[[Machine], None]] = {
     b"j": lambda machine: get(machine, machine.number(4)),  # LONG_BINGET
 }
 
-REFUSED = {  # other ways to the same two doors, by name, for the error message
-    b"\x93": "STACK_GLOBAL", b"i": "INST", b"o": "OBJ", b"\x81": "NEWOBJ", b"\x92": "NEWOBJ_EX",
+REFUSED = {  # other ways to the same doors, by name, for the error message
+    b"\x93": "STACK_GLOBAL", b"i": "INST", b"o": "OBJ", b"\x92": "NEWOBJ_EX",
     b"\x82": "EXT1", b"\x83": "EXT2", b"\x84": "EXT4", b"P": "PERSID",
 }
