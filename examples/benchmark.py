@@ -8,13 +8,14 @@
     inference   answers for one image and for 16, against PyTorch and ONNX Runtime
     memory      the peak of both, in processes of their own
     startup     import, first answer, first training step with nothing compiled yet
-    layers      every distinct convolution: forward, dx, dw
+    layers      every distinct convolution as training runs it: forward, dx, dw
     kernels     where the time of a training step goes
-    growth      time against number and size of images
+    growth      time against number and size of images; --plot draws it, on logarithmic axes
     frozen      what feature extraction and fine-tuning save
 
 ResNet-50 has random weights, images are random, 224 x 224 pixels, float32. Times are medians of rounds in which all
-contestants take turns, each with the same number of threads. Tables go to stdout, progress to stderr.
+contestants take turns, each with the same number of threads. Progress goes to stderr; the tables come last, on stdout,
+because speeds are told as shares of the best large matrix product of the whole run.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from benchmark_measure import Plan, say
+from benchmark_measure import Plan, one_line, product_flop, say
 from benchmark_sections import SECTIONS
-from benchmark_tables import TABLES
+from benchmark_tables import report
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyresnet
-from tinyresnet.files import explain, replacing
+from tinyresnet.files import replacing
 from tinyresnet.kernels import winograd
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.threads import number_of_threads
@@ -54,7 +55,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, metavar="N",
                         help="threads of every library (default TINYRESNET_NUM_THREADS, else all cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every single timing included")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the section growth (.png, .pdf or .svg)")
+    parser.add_argument("--plot", type=Path, metavar="FILE",
+                        help="draw the section growth on logarithmic axes (.png, .pdf or .svg)")
     return parser
 
 
@@ -90,37 +92,46 @@ def is_writable(path: Path) -> bool:
 def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
     """Measure and print; the exit code is 2, with one line on stderr, for what cannot be measured or written."""
     args = parse(arguments)
+    sections: dict[str, dict] = {}
     try:
         if args.threads:
             os.environ["TINYRESNET_NUM_THREADS"] = str(args.threads)  # read when the first kernel runs; inherited, too
         plan = plan._replace(repeats=args.repeats, threads=number_of_threads())
         with threadpool_limits(plan.threads, user_api="blas"):
-            run(args, plan)
+            run(args, plan, sections)
     except KeyboardInterrupt:
-        print("\ninterrupted", f"; what was finished is in {args.json}" if args.json else "", sep="", file=sys.stderr)
+        kept = f"; what was finished is in {args.json}" if args.json else ""
+        print(f"\ninterrupted{kept}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"benchmark: {explain(error)}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"benchmark: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(args: argparse.Namespace, plan: Plan) -> None:
-    """Section by section; the JSON file grows with each, so that an interrupted run leaves what it has."""
-    report: dict = {"machine": machine(plan), "plan": plan._asdict(), "sections": {}}
-    print(heading(report["machine"]), flush=True)
-    for name in args.only:
-        say(f"{name}:")
-        begin = time.perf_counter()
-        report["sections"][name] = SECTIONS[name](plan)
-        say(f"  {time.perf_counter() - begin:.0f} s")
-        print(f"\n{TABLES[name](report['sections'][name])}", flush=True)
-        if args.json:
-            with replacing(args.json) as beside:
-                beside.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        if args.plot and name == "growth":
-            points = report["sections"][name]
-            plot_growth(points["batches"], points["sizes"], args.plot, note=note(report["machine"]))
+def run(args: argparse.Namespace, plan: Plan, sections: dict[str, dict]) -> None:
+    """Section by section; the JSON file grows with each. Even an interrupted run prints what it has."""
+    facts = machine(plan)
+    print(heading(facts), flush=True)
+    try:
+        for name in args.only:
+            say(f"{name}:")
+            begin = time.perf_counter()
+            found = SECTIONS[name](plan)
+            say(f"  {time.perf_counter() - begin:.0f} s")
+            if args.json:
+                write_json(args.json, {"machine": facts, "plan": plan._asdict(), "sections": {**sections, name: found}})
+            sections[name] = found
+            if args.plot and name == "growth":
+                plot_growth(found["batches"], found["sizes"], args.plot, note=note(facts))
+    finally:
+        for table in report(sections, product_flop(plan)):
+            print(f"\n{table}", flush=True)
+
+
+def write_json(path: Path, everything: dict) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def machine(plan: Plan) -> dict:
@@ -154,9 +165,10 @@ def note(facts: dict) -> str:
 def heading(facts: dict) -> str:
     """What stands above the tables."""
     blas = ", ".join(dict.fromkeys(f"{b['internal_api']} {b['version']} for {b['architecture']}" for b in facts["blas"]))
+    winograds = f", Winograd's method {'on' if facts['winograd'] else 'off'}" if facts["kernels"] == "numba" else ""
     return (f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, {facts['system']}\n"
             f"{', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\n"
-            f"BLAS: {blas}; kernels: {facts['kernels']}, Winograd {'on' if facts['winograd'] else 'off'}")
+            f"BLAS: {blas}; kernels: {facts['kernels']}{winograds}")
 
 
 if __name__ == "__main__":
