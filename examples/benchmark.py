@@ -72,20 +72,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in ("json", "plot"):  # before anything is measured
         path = getattr(args, name)
         if path and not is_writable(path):
-            parser.error(f"--{name}: {path} cannot be written: its folder is missing or read-only, or it is one")
+            parser.error(f"--{name}: {path} cannot be written: its folder is missing or read-only, or it is no file")
     if args.plot and "growth" not in args.only:
         parser.error("--plot draws the section growth: add it to --only")
-    if args.plot and args.plot.suffix not in FIGURES:
+    if args.plot and args.plot.suffix.lower() not in FIGURES:
         parser.error(f"--plot: expected a file that ends in {', '.join(FIGURES)}, got {args.plot}")
+    args.json, args.plot = (path and path.resolve() for path in (args.json, args.plot))  # a symbolic link stays one
     return args
 
 
 def is_writable(path: Path) -> bool:
     """Whether a file can be put there, found out by putting a nameless one into its folder."""
     try:
-        with TemporaryFile(dir=path.absolute().parent):
-            return not path.is_dir()
-    except OSError:
+        with TemporaryFile(dir=path.resolve().parent):
+            return path.is_file() or not path.exists()
+    except (OSError, RuntimeError):  # a loop of symbolic links is the latter
         return False
 
 
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
         with threadpool_limits(plan.threads, user_api="blas"):
             run(args, plan, sections)
     except KeyboardInterrupt:
-        kept = f"; what was finished is in {args.json}" if args.json else ""
+        kept = f"; what was finished is in {args.json}" if args.json and sections else ""
         print(f"\ninterrupted{kept}", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -143,7 +144,7 @@ def machine(plan: Plan) -> dict:
     keys = ("filepath", "internal_api", "version", "architecture")
     blas = [{key: library.get(key) for key in keys} for library in threadpool_info() if library["user_api"] == "blas"]
     return {"cpu": processor(), "system": platform.platform(), "cores": os.cpu_count(), "threads": plan.threads,
-            "kernels": KERNELS, "winograd": winograd.ENABLED,
+            "kernels": KERNELS, "winograd": winograd.ENABLED and KERNELS == "numba",
             "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
