@@ -1,12 +1,12 @@
 """How fast, how large: tinyresnet measured on this machine, in turns with PyTorch and ONNX Runtime where installed.
 
-    python examples/benchmark.py                                all about ResNet-50: about twelve minutes on two cores
+    python examples/benchmark.py                                all about ResNet-50: about a quarter of an hour on two cores
     python examples/benchmark.py --only step inference          some sections
     python examples/benchmark.py --json benchmark.json --plot growth.png
 
     step        a training step of 16 images, against PyTorch
     inference   answers for one image and for 16, against PyTorch and ONNX Runtime
-    memory      the peak of both, in processes of their own
+    memory      the peak of each, one process a task
     startup     import, first answer, first training step with nothing compiled yet
     layers      every distinct convolution as training runs it: forward, dx, dw
     kernels     where the time of a training step goes
