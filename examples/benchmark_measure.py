@@ -29,7 +29,8 @@ Job = Callable[[], Array | None]
 
 OURS, PRODUCT = "tinyresnet", "large matrix product in NumPy"
 WARM_UP = 2  # rounds that do not count: compilation, first use of memory, a library's search for its fastest kernel
-SHORT = 0.5  # seconds: less is called once more before it is timed, because a processor that has rested begins slowly
+SHORT = 1.0  # seconds: less is called before it is timed, because a processor that has rested begins slowly
+AWAKE = 0.15  # seconds of calls, after which it runs as fast as it can
 REST = 0.1  # seconds before each call: threads of the one before, which may still wait for work by spinning, fall asleep
 
 
@@ -76,13 +77,21 @@ def alternate(jobs: Mapping[str, Job], repeats: int, *, rest: float = REST, labe
         for name in order[first:] + order[:first]:
             time.sleep(rest)
             if rest and number and elapsed[name] < SHORT:
-                jobs[name]()
+                call_for(AWAKE, jobs[name])
             begin = time.perf_counter()
             jobs[name]()
             elapsed[name] = time.perf_counter() - begin
             if number >= WARM_UP:
                 seconds[name].append(elapsed[name])
     return seconds
+
+
+def call_for(seconds: float, job: Job) -> None:
+    """Call the job until so many seconds have passed, at least once."""
+    end = time.perf_counter() + seconds
+    job()
+    while time.perf_counter() < end:
+        job()
 
 
 def best(seconds: Timings, peer: str) -> str | None:

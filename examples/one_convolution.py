@@ -29,6 +29,7 @@ from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.windows import gather
 
 REPEATS = 7
+AWAKE = 0.2  # seconds
 BLAS = ThreadpoolController()
 
 
@@ -117,17 +118,18 @@ WAYS: list[Callable[[Array, Array], Array]] = [
     compiled_loops, one_thread_im2col, numpy_im2col, numba_im2col, fresh_tiles, tiles, pieces, winograds_method]
 
 
-def timed(function: Callable, x: Array, weight: Array) -> float:
-    """Seconds of a second call.
+def timed(way: Callable, x: Array, weight: Array) -> list[float]:
+    """Seconds of some calls.
 
-    Before the first one, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall
-    asleep; and a processor that has rested begins slowly.
+    Before them, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall asleep; and
+    because a processor that has rested begins slowly, the first calls do not count.
     """
     time.sleep(0.1)
-    function(x, weight)
-    start = time.perf_counter()
-    function(x, weight)
-    return time.perf_counter() - start
+    ends = [time.perf_counter()]
+    while len(ends) < REPEATS + 2 or ends[-REPEATS - 1] - ends[0] < AWAKE:
+        way(x, weight)
+        ends.append(time.perf_counter())
+    return [end - begin for begin, end in zip(ends[-REPEATS - 1 :], ends[-REPEATS:])]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,13 +140,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("what is shown here is turned off by TINYRESNET_KERNELS=reference or TINYRESNET_WINOGRAD=0")
     x, weight = layer()
     little = x[:1, :4, :4]
-    rate = flop_inside(little, weight) / timed(loops, little, weight)
+    rate = flop_inside(little, weight) / statistics.median(timed(loops, little, weight))
     before = flop_inside(x, weight) / rate
     print(f"{'ms':>9}{'min..max':>15}{'GFLOP/s':>10}{'times':>9}{'error':>10}")
     print(f"{'':24}{rate / 1e9:10.4f}{'':9}{rounding(loops, little, weight):10.1e}   {loops.__doc__}: "
           f"the whole layer would take {before / 60:.1f} minutes", flush=True)
     for way in WAYS:
-        times = [timed(way, x, weight) for _ in range(REPEATS)]
+        times = timed(way, x, weight)
         seconds, spread = statistics.median(times), f"{min(times) * 1e3:.1f}..{max(times) * 1e3:.1f}"
         rate = (flop_inside if way is compiled_loops else flop)(x, weight) / seconds
         print(f"{seconds * 1e3:9.1f}{spread:>15}{rate / 1e9:10.1f}{before / seconds:9.2f}{rounding(way, x, weight):10.1e}   "

@@ -31,6 +31,7 @@ QUICK = ("step", "inference", "layers", "kernels", "growth", "frozen")  # no new
 def no_rest(monkeypatch):
     """Nothing here depends on how long something takes."""
     monkeypatch.setattr(measure.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(measure, "AWAKE", 0)
 
 
 @pytest.fixture
