@@ -1,4 +1,4 @@
-"""One convolution, nine ways: from the definition's loops to Winograd's method, and what each step gains.
+"""One convolution, eight ways: from the definition's loops to Winograd's method, and what each step gains.
 
     python examples/one_convolution.py
 
@@ -90,17 +90,8 @@ def tile_kernel(first, last, x, weight, in_pieces, y):
             gemm(cols, 9 * C, False, weight, O, part, O, 8 * W, O, 9 * C, 0)
 
 
-def fresh_tiles(x: Array, weight: Array) -> Array:
-    """Eight rows of windows at a time, in the cache: each of all threads has a product of its own"""
-    small, memory.SMALL = memory.SMALL, sys.maxsize
-    try:
-        return tiles(x, weight)
-    finally:
-        memory.SMALL = small
-
-
 def tiles(x: Array, weight: Array) -> Array:
-    """y in memory that was used before, all threads"""
+    """Eight rows of windows at a time, in the cache: each of all threads has a product of its own"""
     return tile_by_tile(x, weight, in_pieces=False)
 
 
@@ -115,7 +106,7 @@ def winograds_method(x: Array, weight: Array) -> Array:
 
 
 WAYS: list[Callable[[Array, Array], Array]] = [
-    compiled_loops, one_thread_im2col, numpy_im2col, numba_im2col, fresh_tiles, tiles, pieces, winograds_method]
+    compiled_loops, one_thread_im2col, numpy_im2col, numba_im2col, tiles, pieces, winograds_method]
 
 
 def timed(way: Callable, x: Array, weight: Array) -> list[float]:

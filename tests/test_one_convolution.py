@@ -1,4 +1,4 @@
-"""One convolution, nine ways: all the same, and their work is counted as it is done. No test looks at how long one took."""
+"""One convolution, eight ways: all the same, and their work is counted as it is done. No test looks at how long one took."""
 
 import sys
 
