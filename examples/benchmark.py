@@ -93,15 +93,15 @@ def is_writable(path: Path) -> bool:
 def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
     """Measure and print; the exit code is 2, with one line on stderr, for what cannot be measured or written."""
     args = parse(arguments)
-    sections: dict[str, dict] = {}
+    written: list[str] = []
     try:
         if args.threads:
             os.environ["TINYRESNET_NUM_THREADS"] = str(args.threads)  # read when the first kernel runs; inherited, too
         plan = plan._replace(repeats=args.repeats, threads=number_of_threads())
         with threadpool_limits(plan.threads, user_api="blas"):
-            run(args, plan, sections)
+            run(args, plan, written)
     except KeyboardInterrupt:
-        kept = f"; what was finished is in {args.json}" if args.json and sections else ""
+        kept = f"; what was finished is in {args.json}" if written else ""
         print(f"\ninterrupted{kept}", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -110,9 +110,9 @@ def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
     return 0
 
 
-def run(args: argparse.Namespace, plan: Plan, sections: dict[str, dict]) -> None:
-    """Section by section; the JSON file grows with each. Even an interrupted run prints what it has."""
-    facts = machine(plan)
+def run(args: argparse.Namespace, plan: Plan, written: list[str]) -> None:
+    """Section by section; the JSON file grows with each, `written` with it. An interrupted run prints what it has."""
+    facts, sections = machine(plan), {}
     print(heading(facts), flush=True)
     try:
         for name in args.only:
@@ -120,9 +120,10 @@ def run(args: argparse.Namespace, plan: Plan, sections: dict[str, dict]) -> None
             begin = time.perf_counter()
             found = SECTIONS[name](plan)
             say(f"  {time.perf_counter() - begin:.0f} s")
-            if args.json:
-                write_json(args.json, {"machine": facts, "plan": plan._asdict(), "sections": {**sections, name: found}})
             sections[name] = found
+            if args.json:
+                write_json(args.json, {"machine": facts, "plan": plan._asdict(), "sections": sections})
+                written.append(name)
             if args.plot and name == "growth":
                 plot_growth(found["batches"], found["sizes"], args.plot, note=note(facts))
     finally:

@@ -29,7 +29,7 @@ Job = Callable[[], Array | None]
 
 OURS, PRODUCT = "tinyresnet", "large matrix product in NumPy"
 WARM_UP = 2  # rounds that do not count: compilation, first use of memory, a library's search for its fastest kernel
-SHORT = 1.0  # seconds: less is called before it is timed, because a processor that has rested begins slowly
+SHORT = 1.0  # seconds: if all jobs are shorter they are called before they are timed: a rested processor begins slowly
 AWAKE = 0.15  # seconds of calls, after which it runs as fast as it can
 REST = 0.1  # seconds before each call: threads of the one before, which may still wait for work by spinning, fall asleep
 
@@ -73,10 +73,10 @@ def alternate(jobs: Mapping[str, Job], repeats: int, *, rest: float = REST, labe
     elapsed: dict[str, float] = {}
     order = list(jobs)
     for number in tqdm(range(WARM_UP + repeats), desc=label, unit=" rounds", leave=False, disable=None):
-        first = number % len(order)
+        first, longest = number % len(order), max(elapsed.values(), default=0.0)
         for name in order[first:] + order[:first]:
             time.sleep(rest)
-            if rest and number and elapsed[name] < SHORT:
+            if rest and number and longest < SHORT:
                 call_for(AWAKE, jobs[name])
             begin = time.perf_counter()
             jobs[name]()

@@ -22,7 +22,7 @@ from numpy import ndarray as Array
 from threadpoolctl import ThreadpoolController
 
 from tinyresnet.kernels import conv, im2col, memory, winograd
-from tinyresnet.kernels.blas import gemm, product
+from tinyresnet.kernels.blas import SMALL_MATRICES, gemm, product
 from tinyresnet.kernels.im2col import im2col_reference
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.threads import launch
@@ -106,21 +106,24 @@ def winograds_method(x: Array, weight: Array) -> Array:
 
 
 WAYS: list[Callable[[Array, Array], Array]] = [
-    compiled_loops, one_thread_im2col, numpy_im2col, numba_im2col, tiles, pieces, winograds_method]
+    compiled_loops, one_thread_im2col, numpy_im2col, numba_im2col, tiles, *([pieces] if SMALL_MATRICES else []),
+    winograds_method]
 
 
-def timed(way: Callable, x: Array, weight: Array) -> list[float]:
-    """Seconds of some calls.
+def timed(way: Callable, x: Array, weight: Array) -> float:
+    """Seconds of a call, after some that do not count.
 
-    Before them, the threads of NumPy's BLAS, which spin for a while after a product, are given time to fall asleep; and
-    because a processor that has rested begins slowly, the first calls do not count.
+    The threads of NumPy's BLAS, which spin for a while after a product, are given time to fall asleep; and a processor
+    that has rested begins slowly.
     """
     time.sleep(0.1)
-    ends = [time.perf_counter()]
-    while len(ends) < REPEATS + 2 or ends[-REPEATS - 1] - ends[0] < AWAKE:
+    end = time.perf_counter() + AWAKE
+    way(x, weight)
+    while time.perf_counter() < end:
         way(x, weight)
-        ends.append(time.perf_counter())
-    return [end - begin for begin, end in zip(ends[-REPEATS - 1 :], ends[-REPEATS:])]
+    begin = time.perf_counter()
+    way(x, weight)
+    return time.perf_counter() - begin
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,13 +134,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("what is shown here is turned off by TINYRESNET_KERNELS=reference or TINYRESNET_WINOGRAD=0")
     x, weight = layer()
     little = x[:1, :4, :4]
-    rate = flop_inside(little, weight) / statistics.median(timed(loops, little, weight))
+    rate = flop_inside(little, weight) / timed(loops, little, weight)
     before = flop_inside(x, weight) / rate
     print(f"{'ms':>9}{'min..max':>15}{'GFLOP/s':>10}{'times':>9}{'error':>10}")
     print(f"{'':24}{rate / 1e9:10.4f}{'':9}{rounding(loops, little, weight):10.1e}   {loops.__doc__}: "
           f"the whole layer would take {before / 60:.1f} minutes", flush=True)
-    for way in WAYS:
-        times = timed(way, x, weight)
+    rounds = [[timed(way, x, weight) for way in WAYS] for _ in range(REPEATS)]
+    for way, times in zip(WAYS, zip(*rounds)):
         seconds, spread = statistics.median(times), f"{min(times) * 1e3:.1f}..{max(times) * 1e3:.1f}"
         rate = (flop_inside if way is compiled_loops else flop)(x, weight) / seconds
         print(f"{seconds * 1e3:9.1f}{spread:>15}{rate / 1e9:10.1f}{before / seconds:9.2f}{rounding(way, x, weight):10.1e}   "

@@ -258,6 +258,13 @@ def test_the_three_products_take_arrays_of_any_layout(product, layout):
     np.testing.assert_array_equal(PRODUCTS[product][0](*moved), PRODUCTS[product][0](*given))
 
 
+@numba_only
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 0, 4, 3)])
+def test_a_convolution_of_nothing_is_refused(shape):
+    with pytest.raises(ValueError, match="at least one image and filter|does not fit"):
+        conv_forward(np.ones(shape), np.ones((1, 1, 3, 2)), 1, 0)
+
+
 UNFIT = {  # a call with an array of another shape than the others ask for
     "weight": lambda ones: conv_forward(ones(1, 4, 4, 3), ones(1, 1, 5, 2), 1, 0),
     "bias": lambda ones: conv_finish(ones(1, 4, 4, 3), ones(1, 1, 3, 2), 1, 0, ones(3)),

@@ -1,4 +1,4 @@
-"""Threads, processes and the first start: the same bits with any number of threads, and nothing left changed behind."""
+"""Threads and processes: the same bits with any number of threads, and nothing left changed behind."""
 
 import functools
 import gc
