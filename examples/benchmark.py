@@ -1,20 +1,21 @@
 """How fast, how large: tinyresnet measured on this machine, in turns with PyTorch and ONNX Runtime where installed.
 
-    python examples/benchmark.py                                all about ResNet-50: about twelve minutes on two cores
+    python examples/benchmark.py                                all about ResNet-50: about a quarter of an hour on two cores
     python examples/benchmark.py --only step inference          some sections
     python examples/benchmark.py --json benchmark.json --plot growth.png
 
     step        a training step of 16 images, against PyTorch
     inference   answers for one image and for 16, against PyTorch and ONNX Runtime
-    memory      the peak of both, in processes of their own
+    memory      the peak of each, one process a task
     startup     import, first answer, first training step with nothing compiled yet
-    layers      every distinct convolution: forward, dx, dw
+    layers      every distinct convolution as training runs it: forward, dx, dw
     kernels     where the time of a training step goes
-    growth      time against number and size of images
+    growth      time against number and size of images; --plot draws it, on logarithmic axes
     frozen      what feature extraction and fine-tuning save
 
 ResNet-50 has random weights, images are random, 224 x 224 pixels, float32. Times are medians of rounds in which all
-contestants take turns, each with the same number of threads. Tables go to stdout, progress to stderr.
+contestants take turns, each with the same number of threads. Progress goes to stderr; the tables come last, on stdout,
+because speeds are told as shares of the best large matrix product of the whole run.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from benchmark_measure import Plan, say
+from benchmark_measure import Plan, one_line, product_flop, say
 from benchmark_sections import SECTIONS
-from benchmark_tables import TABLES
+from benchmark_tables import report
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinyresnet
-from tinyresnet.files import explain, replacing
+from tinyresnet.files import replacing
 from tinyresnet.kernels import winograd
 from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.threads import number_of_threads
@@ -54,7 +55,8 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, metavar="N",
                         help="threads of every library (default TINYRESNET_NUM_THREADS, else all cores)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every single timing included")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the section growth (.png, .pdf or .svg)")
+    parser.add_argument("--plot", type=Path, metavar="FILE",
+                        help="draw the section growth on logarithmic axes (.png, .pdf or .svg)")
     return parser
 
 
@@ -70,57 +72,68 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in ("json", "plot"):  # before anything is measured
         path = getattr(args, name)
         if path and not is_writable(path):
-            parser.error(f"--{name}: {path} cannot be written: its folder is missing or read-only, or it is one")
+            parser.error(f"--{name}: {path} cannot be written: its folder is missing or read-only, or it is no file")
     if args.plot and "growth" not in args.only:
         parser.error("--plot draws the section growth: add it to --only")
-    if args.plot and args.plot.suffix not in FIGURES:
+    if args.plot and args.plot.suffix.lower() not in FIGURES:
         parser.error(f"--plot: expected a file that ends in {', '.join(FIGURES)}, got {args.plot}")
+    args.json, args.plot = (path and path.resolve() for path in (args.json, args.plot))  # a symbolic link stays one
     return args
 
 
 def is_writable(path: Path) -> bool:
     """Whether a file can be put there, found out by putting a nameless one into its folder."""
     try:
-        with TemporaryFile(dir=path.absolute().parent):
-            return not path.is_dir()
-    except OSError:
+        with TemporaryFile(dir=path.resolve().parent):
+            return path.is_file() or not path.exists()
+    except (OSError, RuntimeError):  # a loop of symbolic links is the latter
         return False
 
 
 def main(arguments: list[str] | None = None, plan: Plan = Plan()) -> int:
     """Measure and print; the exit code is 2, with one line on stderr, for what cannot be measured or written."""
     args = parse(arguments)
+    written: list[str] = []
     try:
         if args.threads:
             os.environ["TINYRESNET_NUM_THREADS"] = str(args.threads)  # read when the first kernel runs; inherited, too
         plan = plan._replace(repeats=args.repeats, threads=number_of_threads())
         with threadpool_limits(plan.threads, user_api="blas"):
-            run(args, plan)
+            run(args, plan, written)
     except KeyboardInterrupt:
-        print("\ninterrupted", f"; what was finished is in {args.json}" if args.json else "", sep="", file=sys.stderr)
+        kept = f"; what was finished is in {args.json}" if written else ""
+        print(f"\ninterrupted{kept}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"benchmark: {explain(error)}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"benchmark: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(args: argparse.Namespace, plan: Plan) -> None:
-    """Section by section; the JSON file grows with each, so that an interrupted run leaves what it has."""
-    report: dict = {"machine": machine(plan), "plan": plan._asdict(), "sections": {}}
-    print(heading(report["machine"]), flush=True)
-    for name in args.only:
-        say(f"{name}:")
-        begin = time.perf_counter()
-        report["sections"][name] = SECTIONS[name](plan)
-        say(f"  {time.perf_counter() - begin:.0f} s")
-        print(f"\n{TABLES[name](report['sections'][name])}", flush=True)
-        if args.json:
-            with replacing(args.json) as beside:
-                beside.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        if args.plot and name == "growth":
-            points = report["sections"][name]
-            plot_growth(points["batches"], points["sizes"], args.plot, note=note(report["machine"]))
+def run(args: argparse.Namespace, plan: Plan, written: list[str]) -> None:
+    """Section by section; the JSON file grows with each, `written` with it. An interrupted run prints what it has."""
+    facts, sections = machine(plan), {}
+    print(heading(facts), flush=True)
+    try:
+        for name in args.only:
+            say(f"{name}:")
+            begin = time.perf_counter()
+            found = SECTIONS[name](plan)
+            say(f"  {time.perf_counter() - begin:.0f} s")
+            sections[name] = found
+            if args.json:
+                write_json(args.json, {"machine": facts, "plan": plan._asdict(), "sections": sections})
+                written.append(name)
+            if args.plot and name == "growth":
+                plot_growth(found["batches"], found["sizes"], args.plot, note=note(facts))
+    finally:
+        for table in report(sections, product_flop(plan)):
+            print(f"\n{table}", flush=True)
+
+
+def write_json(path: Path, everything: dict) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(everything, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def machine(plan: Plan) -> dict:
@@ -132,7 +145,7 @@ def machine(plan: Plan) -> dict:
     keys = ("filepath", "internal_api", "version", "architecture")
     blas = [{key: library.get(key) for key in keys} for library in threadpool_info() if library["user_api"] == "blas"]
     return {"cpu": processor(), "system": platform.platform(), "cores": os.cpu_count(), "threads": plan.threads,
-            "kernels": KERNELS, "winograd": winograd.ENABLED,
+            "kernels": KERNELS, "winograd": winograd.ENABLED and KERNELS == "numba",
             "versions": found, "blas": blas, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
 
 
@@ -154,9 +167,10 @@ def note(facts: dict) -> str:
 def heading(facts: dict) -> str:
     """What stands above the tables."""
     blas = ", ".join(dict.fromkeys(f"{b['internal_api']} {b['version']} for {b['architecture']}" for b in facts["blas"]))
+    winograds = f", Winograd's method {'on' if facts['winograd'] else 'off'}" if facts["kernels"] == "numba" else ""
     return (f"{facts['cpu']}, {facts['threads']} threads on {facts['cores']} cores, {facts['system']}\n"
             f"{', '.join(f'{name} {number}' for name, number in facts['versions'].items())}\n"
-            f"BLAS: {blas}; kernels: {facts['kernels']}, Winograd {'on' if facts['winograd'] else 'off'}")
+            f"BLAS: {blas}; kernels: {facts['kernels']}{winograds}")
 
 
 if __name__ == "__main__":

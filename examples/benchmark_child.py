@@ -2,8 +2,8 @@
 
     python examples/benchmark_child.py LIBRARY TASK SOURCE BATCH SIZE THREADS PASSES
 
-SOURCE is a network's name for tinyresnet, a file for the others. Each library is imported alone: what a process weighs
-depends on it.
+SOURCE is a network's name for tinyresnet, a file for the others; PyTorch's tasks name its way, too, as "step/NCHW" does.
+Each library is imported alone: what a process weighs depends on it.
 """
 
 from __future__ import annotations
@@ -42,29 +42,28 @@ def import_library(library: str) -> None:
 
 def build(library: str, task: str, source: str, batch: int, size: int, threads: int) -> Any:
     """The task as a function without arguments."""
+    from benchmark_samples import samples
+
+    x, labels = samples(batch, size)
     if library == "tinyresnet":
         import benchmark_measure as measure
         from tinyresnet import fold_batch_norm
 
-        model, (x, labels) = measure.Plan(source).model(), measure.samples(batch, size)
+        model = measure.Plan(source).model()
         if task == "step":
             return measure.training_step(model, x, labels)
         model = fold_batch_norm(model)  # the old network goes
         return lambda: model.forward(x)
-    import numpy as np
-
-    rng = np.random.default_rng(1)
-    x, labels = rng.standard_normal((batch, size, size, 3), dtype=np.float32), np.zeros(batch, dtype=np.int64)
     if library == "onnxruntime":
         import benchmark_onnx
 
         return benchmark_onnx.inference(source, x, threads)
     import benchmark_torch
 
-    twin, layout = benchmark_torch.load(source), task.split("/")[1]
-    if task.startswith("step"):
-        return benchmark_torch.training_step(twin, x, labels, layout, threads)
-    return benchmark_torch.inference(twin, x, layout, threads)
+    twin, (task, way) = benchmark_torch.load(source), task.split("/")
+    if task == "step":
+        return benchmark_torch.training_step(twin, x, labels, way, threads)
+    return benchmark_torch.inference(twin, x, way, threads)
 
 
 def main(library: str, task: str, source: str, *numbers: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -13,22 +14,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from benchmark_samples import CLASSES
 from numpy import ndarray as Array
 from tqdm import tqdm
 
 import tinyresnet
 from tinyresnet import Adam, ResNet, cross_entropy
+from tinyresnet.files import explain
 from tinyresnet.layers import Conv2d, Layer, Sequential
 from tinyresnet.resnet import ResidualBlock
 
 Timings = dict[str, list[float]]  # seconds of every call, by name
 Job = Callable[[], Array | None]
 
-OURS, PRODUCT = "tinyresnet", "matrix product"
+OURS, PRODUCT = "tinyresnet", "large matrix product in NumPy"
 WARM_UP = 2  # rounds that do not count: compilation, first use of memory, a library's search for its fastest kernel
-SHORT = 0.5  # seconds: less is called once more before it is timed, because a processor that has rested begins slowly
+SHORT = 1.0  # seconds: if all jobs are shorter they are called before they are timed: a rested processor begins slowly
+AWAKE = 0.15  # seconds of calls, after which it runs as fast as it can
 REST = 0.1  # seconds before each call: threads of the one before, which may still wait for work by spinning, fall asleep
-CLASSES = 1000
 
 
 class Plan(NamedTuple):
@@ -48,6 +51,12 @@ class Plan(NamedTuple):
         return getattr(tinyresnet, self.network)(CLASSES, rng=np.random.default_rng(0))
 
 
+def one_line(error: Exception) -> str:
+    """What went wrong, for a person at the command line."""
+    reason = f"not enough memory: {error}" if isinstance(error, MemoryError) else explain(error)
+    return (reason.splitlines() or [type(error).__name__])[0]
+
+
 def say(text: str) -> None:
     """Progress, for whoever waits; results alone go to stdout."""
     print(text, file=sys.stderr, flush=True)
@@ -57,37 +66,47 @@ def alternate(jobs: Mapping[str, Job], repeats: int, *, rest: float = REST, labe
     """Seconds of each job, by name: all jobs once, all jobs again, and so on, first WARM_UP rounds that do not count.
 
     A machine's speed drifts. What is measured in turns meets the same weather, so the ratio of two medians holds even
-    where the medians do not.
+    where the medians do not. Each round begins with the next job.
     """
     say(f"  {label}: {', '.join(jobs) if len(jobs) < 8 else f'{len(jobs)} jobs'}, {WARM_UP} + {repeats} rounds")
     seconds: Timings = {name: [] for name in jobs}
     elapsed: dict[str, float] = {}
+    order = list(jobs)
     for number in tqdm(range(WARM_UP + repeats), desc=label, unit=" rounds", leave=False, disable=None):
-        for name, job in jobs.items():
+        first, longest = number % len(order), max(elapsed.values(), default=0.0)
+        for name in order[first:] + order[:first]:
             time.sleep(rest)
-            if rest and number and elapsed[name] < SHORT:
-                job()
+            if rest and number and longest < SHORT:
+                call_for(AWAKE, jobs[name])
             begin = time.perf_counter()
-            job()
+            jobs[name]()
             elapsed[name] = time.perf_counter() - begin
             if number >= WARM_UP:
                 seconds[name].append(elapsed[name])
     return seconds
 
 
-def best(seconds: Timings, prefix: str) -> float | None:
-    """The lowest median of the jobs whose names begin so: a peer's better layout. None if there is none."""
-    return min((statistics.median(times) for name, times in seconds.items() if name.startswith(prefix)), default=None)
+def call_for(seconds: float, job: Job) -> None:
+    """Call the job until so many seconds have passed, at least once."""
+    end = time.perf_counter() + seconds
+    job()
+    while time.perf_counter() < end:
+        job()
 
 
-def ratio(seconds: Timings, peer: str) -> float | None:
-    """How many times as fast as the peer's better median ours is; above 1, tinyresnet is faster. None without it."""
-    theirs, ours = best(seconds, peer), best(seconds, OURS)
-    return None if theirs is None or ours is None else theirs / ours
+def best(seconds: Timings, peer: str) -> str | None:
+    """The peer's way with the lowest median; None if the peer is not there."""
+    ways = {name: statistics.median(times) for name, times in seconds.items() if name.startswith(peer)}
+    return min(ways, key=ways.__getitem__, default=None)
+
+
+def ratio(seconds: Timings, name: str) -> float:
+    """How many times as fast as this one ours is, by the medians; above 1, tinyresnet is faster."""
+    return statistics.median(seconds[name]) / statistics.median(seconds[OURS])
 
 
 def check_same(jobs: Mapping[str, Job], tolerance: float = 1e-3) -> dict[str, float]:
-    """Call each job once; the largest difference of its result from ours, relative to our largest number.
+    """Call each job once; the largest difference of its logits from ours, relative to our largest number.
 
     Raises ValueError where it exceeds the tolerance: a comparison of different networks would be void.
     """
@@ -99,12 +118,6 @@ def check_same(jobs: Mapping[str, Job], tolerance: float = 1e-3) -> dict[str, fl
             raise ValueError(f"the comparison is void: logits of {name} differ from ours by {error:.1e} of the largest, "
                              f"expected at most {tolerance:.0e}")
     return errors
-
-
-def samples(batch: int, size: int) -> tuple[Array, Array]:
-    """Random images (N, H, W, 3) float32 and labels (N,)."""
-    rng = np.random.default_rng(1)
-    return rng.standard_normal((batch, size, size, 3), dtype=np.float32), rng.integers(0, CLASSES, batch)
 
 
 def training_step(model: Layer, x: Array, labels: Array, **options) -> Job:
@@ -122,7 +135,7 @@ def training_step(model: Layer, x: Array, labels: Array, **options) -> Job:
 
 
 def matrix_product(size: int) -> Job:
-    """What the machine can do, as near as a program comes to it: a large float32 product by NumPy's BLAS."""
+    """What a good program makes of the machine: a large float32 product by NumPy's BLAS."""
     a = np.random.default_rng(0).standard_normal((2, size, size), dtype=np.float32)
     out = np.empty((size, size), dtype=np.float32)
     return lambda: np.matmul(a[0], a[1], out=out)
@@ -175,7 +188,14 @@ def fresh(*arguments: object, cache: str | None = None) -> dict:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - begin
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+        raise RuntimeError(f"{' '.join(command)} {end_of(done)}")
     report = json.loads(done.stdout.splitlines()[-1])
     report["seconds"]["whole process"] = seconds
     return report
+
+
+def end_of(process: subprocess.CompletedProcess) -> str:
+    """How a process that failed came to its end: the signal or the exit code, and its last word."""
+    code = process.returncode
+    end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"{end}: {(process.stderr.strip() or 'no message').splitlines()[-1]}"

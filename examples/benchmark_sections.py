@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import benchmark_measure as measure
 import numpy as np
 from benchmark_measure import OURS, PRODUCT, Job, Plan, alternate, say
+from benchmark_peers import PEERS, meet
+from benchmark_samples import samples
 
 from tinyresnet import fold_batch_norm, kernels
 from tinyresnet.kernels import winograd
@@ -23,40 +22,23 @@ from tinyresnet.kernels.jit import KERNELS
 from tinyresnet.kernels.threads import launch
 from tinyresnet.layers import BatchNorm2d, Conv2d
 
-PEERS = {"PyTorch": ("torch",), "ONNX Runtime": ("onnxruntime", "onnx")}  # and the modules that each needs
-TENSOR_LAYOUTS = ("NCHW", "channels last")  # of PyTorch
 COLD_STARTS = 3  # at most: compiling takes long, and varies little
+AFTER_A_STEP = 0.2  # of the largest logit: it moves them by 0.7; Adam divides by the gradient's size, so that rounding
+# becomes a step where there is little gradient, and PyTorch's two layouts differ by 0.08
 PASSES = 3  # before the peak of memory is read: the optimiser's averages, and a library's workspaces, are there by then
-
-
-def missing_modules(peer: str) -> list[str]:
-    return [name for name in PEERS[peer] if importlib.util.find_spec(name) is None]
-
-
-def absent(*peers: str) -> list[str]:
-    """A line for each peer that cannot be compared with."""
-    return [f"{peer} is not compared with: not installed ({', '.join(names)})" for peer in peers
-            if (names := missing_modules(peer))]
-
-
-def peer_module(peer: str) -> ModuleType | None:
-    """benchmark_torch or benchmark_onnx, imported only where the peer is installed."""
-    return None if missing_modules(peer) else importlib.import_module(f"benchmark_{PEERS[peer][-1]}")
 
 
 def step(plan: Plan) -> dict:
     """One training step of everybody, in turns."""
-    model, (x, labels) = plan.model(), measure.samples(plan.batch, plan.size)
-    jobs: dict[str, Job] = {}
-    if torch := peer_module("PyTorch"):
-        twin = torch.twin(model)
-        for layout in TENSOR_LAYOUTS:
-            jobs[f"PyTorch {layout}"] = torch.training_step(twin, x, labels, layout, plan.threads)
-    jobs = {OURS: measure.training_step(model, x, labels), **jobs}
-    differences = measure.check_same(jobs)
+    model, (x, labels) = plan.model(), samples(plan.batch, plan.size)
+    torch, missing = meet("PyTorch")
+    jobs: dict[str, Job] = {OURS: measure.training_step(model, x, labels)}
+    for layout in torch.LAYOUTS if torch else ():
+        jobs[f"PyTorch {layout}"] = torch.training_step(torch.twin(model), x, labels, layout, plan.threads)
+    differences = {"logits": measure.check_same(jobs), "logits after a step": measure.check_same(jobs, AFTER_A_STEP)}
     jobs[PRODUCT] = measure.matrix_product(plan.product)
     return {"batch": plan.batch, "flop": 3 * measure.forward_flop(model, plan.batch, plan.size),
-            "product_flop": measure.product_flop(plan), "missing": absent("PyTorch"), "differences": differences,
+            "product_flop": measure.product_flop(plan), "missing": missing, "differences": differences,
             "seconds": alternate(jobs, plan.repeats, label=f"training step, batch {plan.batch}")}
 
 
@@ -64,52 +46,51 @@ def inference(plan: Plan) -> dict:
     """Answers by everybody, in turns, for one image and for a batch."""
     model = plan.model().eval()
     folded = fold_batch_norm(model)
-    torch, onnx = peer_module("PyTorch"), peer_module("ONNX Runtime")
-    twin = torch.twin(model) if torch else None
+    (torch, no_torch), (onnx, no_onnx) = map(meet, PEERS)
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for batch in dict.fromkeys((1, plan.batch)):
-            x, _ = measure.samples(batch, plan.size)
+            x, _ = samples(batch, plan.size)
             jobs: dict[str, Job] = {OURS: partial(folded.forward, x)}
-            for layout in TENSOR_LAYOUTS if torch else ():
-                jobs[f"PyTorch {layout}"] = torch.inference(twin, x, layout, plan.threads)  # type: ignore[union-attr]
+            for way in torch.WAYS if torch else ():
+                jobs[f"PyTorch {way}"] = torch.inference(torch.twin(model), x, way, plan.threads)
             if onnx:
                 onnx.write_graph(folded, path := f"{folder}/model.onnx", plan.size)
                 jobs["ONNX Runtime"] = onnx.inference(path, x, plan.threads)
-            differences = measure.check_same({**jobs, "tinyresnet, not folded": partial(model.forward, x)})
+            differences = {"logits": measure.check_same({**jobs, "tinyresnet, not folded": partial(model.forward, x)})}
             jobs[PRODUCT] = measure.matrix_product(plan.product)
             results[str(batch)] = {
                 "batch": batch, "flop": measure.forward_flop(model, batch, plan.size),
-                "product_flop": measure.product_flop(plan), "missing": absent(*PEERS), "differences": differences,
+                "product_flop": measure.product_flop(plan), "missing": no_torch + no_onnx, "differences": differences,
                 "seconds": alternate(jobs, plan.repeats, label=f"inference, batch {batch}")}
     return results
 
 
 def memory(plan: Plan) -> dict:
-    """Peak memory of each library, each task in a process of its own."""
+    """Peak memory of each library, one process for each task."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        sources = sources_in(folder, plan)
+        told, missing = tasks_in(folder, plan)
         for task, batch in dict.fromkeys((("step", plan.batch), ("inference", plan.batch), ("inference", 1))):
-            for name, (library, source, suffix) in sources.items():
-                if (library, task) == ("onnxruntime", "step"):
-                    continue
+            for name, words in told[task].items():
                 say(f"  memory: {task}, batch {batch}, {name}")
-                report = measure.fresh(library, task + suffix, source, batch, plan.size, plan.threads, PASSES)
+                report = measure.fresh(*words, batch, plan.size, plan.threads, PASSES)
                 rows.append({"task": task, "batch": batch, "name": name, **report["memory"]})
-    return {"rows": rows, "missing": absent(*PEERS)}
+    return {"rows": rows, "missing": missing}
 
 
-def sources_in(folder: str, plan: Plan) -> dict[str, tuple[str, str, str]]:
-    """Who is weighed, and what the fresh process is told: library, source of the network, suffix of the task."""
-    sources = {OURS: ("tinyresnet", plan.network, "")}
-    if torch := peer_module("PyTorch"):
+def tasks_in(folder: str, plan: Plan) -> tuple[dict[str, dict[str, tuple[str, str, str]]], list[str]]:
+    """For each task who is weighed, and what the fresh process is told: library, task, source; and who is missing."""
+    told = {task: {OURS: ("tinyresnet", task, plan.network)} for task in ("step", "inference")}
+    (torch, no_torch), (onnx, no_onnx) = map(meet, PEERS)
+    if torch:
         torch.save(torch.twin(plan.model()), path := f"{folder}/model.pt")
-        sources |= {f"PyTorch {layout}": ("torch", path, f"/{layout}") for layout in TENSOR_LAYOUTS}
-    if onnx := peer_module("ONNX Runtime"):
+        for task, ways in (("step", torch.LAYOUTS), ("inference", torch.WAYS)):
+            told[task] |= {f"PyTorch {way}": ("torch", f"{task}/{way}", path) for way in ways}
+    if onnx:
         onnx.write_graph(fold_batch_norm(plan.model()), path := f"{folder}/model.onnx", plan.size)
-        sources["ONNX Runtime"] = ("onnxruntime", path, "")
-    return sources
+        told["inference"]["ONNX Runtime"] = ("onnxruntime", "inference", path)
+    return told, no_torch + no_onnx
 
 
 def startup(plan: Plan) -> dict:
@@ -129,54 +110,62 @@ def startup(plan: Plan) -> dict:
 
 
 def layers(plan: Plan) -> dict:
-    """Every distinct convolution of the network: forward, dx and dw, all in turns."""
+    """Every distinct convolution of the network as a training step runs it: forward, dx and dw, all in turns."""
     found: dict[tuple, dict] = {}
     for conv, shape in measure.convolutions(plan.model(), (plan.batch, plan.size, plan.size, 3)):
         key = (shape, conv.weight.shape, conv.stride, conv.padding)
         row = {"input": shape[1:], "kernel": key[1][0], "stride": conv.stride, "outputs": key[1][3], "count": 0,
                "flop": measure.convolution_flop(conv, shape), "method": method(conv, shape)}
         found.setdefault(key, row)["count"] += 1
-    jobs: dict[str, Job] = {PRODUCT: measure.matrix_product(plan.product)}
-    for number, key in enumerate(found):
-        jobs |= {f"{number} {what}": job for what, job in layer_jobs(*key).items()}
-    seconds = alternate(jobs, plan.repeats, rest=0.0, label=f"{len(found)} layers, batch {plan.batch}")
-    for number, row in enumerate(found.values()):
-        row["seconds"] = {what: seconds[f"{number} {what}"] for what in ("forward", "dx", "dw")}
-    return {"batch": plan.batch, "rows": list(found.values()), "product_flop": measure.product_flop(plan),
-            "product": seconds[PRODUCT]}
+    jobs = [layer_jobs(*key) for key in found]
+    flat = {f"{number} {what}": job for number, parts in enumerate(jobs) for what, job in parts.items()}
+    seconds = alternate(flat, plan.repeats, rest=0.0, label=f"{len(found)} layers, batch {plan.batch}")
+    for number, (row, parts) in enumerate(zip(found.values(), jobs)):
+        row["seconds"] = {what: seconds[f"{number} {what}"] for what in parts}
+    product = {PRODUCT: measure.matrix_product(plan.product)}  # apart: its threads spin for a while after it
+    return {"batch": plan.batch, "rows": list(found.values()), **alternate(product, plan.repeats, label="the peak")}
 
 
 def method(conv: Conv2d, shape: tuple[int, ...]) -> str:
-    """How the kernels go about it; dx and dw do likewise."""
-    K = conv.weight.shape[0]
+    """How the kernels go about forward, and about dx where that is another way; dw is like forward."""
+    K, stride = conv.weight.shape[0], conv.stride
     if KERNELS == "reference":
         return "reference"
-    if winograd.suits(np.empty(shape, np.float32), conv.output_shape(shape), K, conv.stride, conv.padding):
+    if winograd.suits(np.empty(shape, np.float32), conv.output_shape(shape), K, stride, conv.padding):
         return "Winograd"
-    return "1x1" if (K, conv.stride) == (1, 1) else "tiles"
+    return "tiles, dx scattered" if stride > 1 else "1x1" if K == 1 else "tiles"
 
 
 def layer_jobs(shape: tuple, weight_shape: tuple, stride: int, padding: int) -> dict[str, Job]:
-    """The three products of a convolution, on random numbers."""
-    rng = np.random.default_rng(0)
+    """What training runs of a convolution that a batch norm follows, on random numbers."""
+    rng, fused = np.random.default_rng(0), KERNELS == "numba"
     x, w = (rng.standard_normal(s, dtype=np.float32) for s in (shape, weight_shape))
-    dy = rng.standard_normal(kernels.conv_forward(x, w, stride, padding).shape, dtype=np.float32)
-    return {"forward": lambda: kernels.conv_forward(x, w, stride, padding),
-            "dx": lambda: kernels.conv_backward_input(dy, w, x.shape, stride, padding),
-            "dw": lambda: kernels.conv_backward_weight(x, dy, len(w), stride, padding)}
+    z = kernels.conv_forward(x, w, stride, padding)
+    dy, mean = rng.standard_normal(z.shape, dtype=np.float32), z.mean((0, 1, 2))
+    factors = np.ones((3, len(mean)), np.float32)
+    forward = kernels.conv_moments if fused else kernels.conv_forward
+    jobs: dict[str, Job] = {"forward": lambda: forward(x, w, stride, padding)[0]}
+    if fused and (len(w), stride, padding) == (1, 1, 0):
+        return jobs | {"dx + dw": lambda: kernels.pointwise_backward(dy, z, mean, factors, x, w)[0]}
+    return jobs | {"dx": lambda: kernels.conv_backward_input(dy, w, x.shape, stride, padding),
+                   "dw": lambda: kernels.conv_backward_weight(x, dy, len(w), stride, padding)}
 
 
 def kernel_times(plan: Plan) -> dict:
-    """Where one training step spends its time."""
-    job = measure.training_step(plan.model(), *measure.samples(plan.batch, plan.size))
-    say(f"  kernels: {measure.WARM_UP} + 1 training steps, batch {plan.batch}")
+    """Where training steps spend their time."""
+    job = measure.training_step(plan.model(), *samples(plan.batch, plan.size))
+    say(f"  kernels: {measure.WARM_UP} + {plan.repeats} training steps, batch {plan.batch}")
     for _ in range(measure.WARM_UP):
         job()
+    return {"batch": plan.batch, "steps": [profile(job) for _ in range(plan.repeats)]}
+
+
+def profile(job: Job) -> dict:
+    """Seconds of one call, and of every kernel in it."""
     with timed_kernels() as rows:
         begin = time.perf_counter()
         job()
-        total = time.perf_counter() - begin
-    return {"batch": plan.batch, "total": total, "kernels": rows}
+        return {"total": time.perf_counter() - begin, "kernels": rows}
 
 
 @contextmanager
@@ -210,17 +199,16 @@ def growth(plan: Plan) -> dict:
 
 def growth_point(plan: Plan, batch: int, size: int) -> dict:
     """Each shape is measured alone: memory of another's arrays would be of no use to it."""
-    model, (x, labels) = plan.model(), measure.samples(batch, size)
+    model, (x, labels) = plan.model(), samples(batch, size)
     jobs: dict[str, Job] = {"forward": partial(fold_batch_norm(model).forward, x),
                             "step": measure.training_step(model, x, labels), PRODUCT: measure.matrix_product(plan.product)}
     return {"batch": batch, "size": size, "flop": measure.forward_flop(model, batch, size),
-            "product_flop": measure.product_flop(plan),
             "seconds": alternate(jobs, plan.repeats, label=f"growth, batch {batch}, {size} pixels")}
 
 
 def frozen(plan: Plan) -> dict:
     """What it saves that a part of the network does not learn."""
-    model, (x, labels) = plan.model().eval(), measure.samples(plan.batch, plan.size)
+    model, (x, labels) = plan.model().eval(), samples(plan.batch, plan.size)
     features: dict[str, Job] = {"folded": partial(fold_batch_norm(model).features, x),
                                 "not folded": partial(model.features, x)}
     entering = model.part(to="layer3").forward(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
+WAYS = ("NCHW", "channels last", "NCHW, folded", "channels last, folded", "NCHW, TorchScript")  # of inference
 
 
 class Residual(nn.Module):
@@ -28,7 +30,7 @@ class Residual(nn.Module):
 
 
 def twin(layer: Any) -> nn.Module:
-    """A layer of ours, or a whole network, as PyTorch's modules with the same weights and the same mode."""
+    """A layer of ours, or a whole network, as PyTorch's modules with copies of the weights, in the same mode."""
     from tinyresnet import layers as ours, resnet  # here, so that a process which loads a finished twin needs no more
     match layer:
         case ours.Conv2d(weight=w):
@@ -76,22 +78,17 @@ def images(x: Array, layout: str) -> torch.Tensor:
     return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])
 
 
-def in_layout(model: Any, layout: str) -> nn.Module:
-    """A copy, its weights laid as the images are."""
-    return copy.deepcopy(model).to(memory_format=LAYOUTS[layout])
-
-
 def training_step(model: nn.Module, x: Array, labels: Array, layout: str, threads: int) -> Callable[[], Array]:
-    """As ours, on a copy of the model; Adam in its fused form, the fastest that PyTorch has."""
+    """As ours; the model is laid as the images are. Adam in its fused form, the fastest that PyTorch has."""
     torch.set_num_threads(threads)
-    own = in_layout(model, layout).train()
+    model.to(memory_format=LAYOUTS[layout]).train()  # type: ignore[call-overload]
     batch, targets = images(x, layout), torch.from_numpy(labels)
-    adam = torch.optim.Adam(own.parameters(), lr=1e-3, fused=True)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     loss_function = nn.CrossEntropyLoss()
 
     def step() -> Array:
         adam.zero_grad()
-        logits = own(batch)
+        logits = model(batch)
         loss_function(logits, targets).backward()
         adam.step()
         return logits.detach().numpy()
@@ -99,12 +96,41 @@ def training_step(model: nn.Module, x: Array, labels: Array, layout: str, thread
     return step
 
 
-def inference(model: nn.Module, x: Array, layout: str, threads: int) -> Callable[[], Array]:
+def inference(model: nn.Module, x: Array, way: str, threads: int) -> Callable[[], Array]:
+    """Answers of the model in one of the WAYS, for which it is used up."""
+    layout, _, form = way.partition(", ")
     torch.set_num_threads(threads)
-    own, batch = in_layout(model, layout).eval(), images(x, layout)
+    own = FORMS[form](model.eval().to(memory_format=LAYOUTS[layout]))  # type: ignore[call-overload]
+    batch = images(x, layout)
 
     def forward() -> Array:
         with torch.inference_mode():
             return own(batch).numpy()
 
     return forward
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """In eval mode: each convolution and the batch norm after it as one convolution, as in ours."""
+    for name, part in module.named_children():
+        setattr(module, name, folded(part))
+    if not isinstance(module, nn.Sequential):
+        return module
+    parts: list[nn.Module] = []
+    for part in module:
+        if isinstance(part, nn.BatchNorm2d) and parts and isinstance(parts[-1], nn.Conv2d):
+            parts[-1] = fuse_conv_bn_eval(parts[-1], part)
+        else:
+            parts.append(part)
+    return nn.Sequential(*parts).eval()
+
+
+def optimised(module: nn.Module) -> nn.Module:
+    """In eval mode: by TorchScript, which folds batch norm too, and lets oneDNN choose the layout of everything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # in favour of torch.compile, which needs a C++ compiler
+        return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(module)))
+
+
+FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "": lambda module: module, "folded": folded, "TorchScript": optimised}

@@ -204,7 +204,7 @@ CONTAINERS = {
     "a file of one byte": (lambda: b"P", "no known format"),
 }
 
-LATER = {  # sound files in containers that another reader will open
+BARE = {
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
 }
 
@@ -239,4 +239,4 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | LATER | NUMPY | HDF5
+HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | BARE | NUMPY | HDF5

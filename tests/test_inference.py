@@ -192,6 +192,25 @@ def test_an_identity_of_yours_is_not_taken_for_a_stage_that_was_folded_away():
     assert largest_error(whole, model.forward(x)) < FLOAT32
 
 
+def test_the_weights_of_a_folded_convolution_cannot_be_changed():
+    conv = fold_batch_norm(NETWORKS["ResNet-18"]()).conv1
+    with pytest.raises(ValueError, match="read-only"):
+        conv.weight *= 0
+    with pytest.raises(AttributeError):
+        conv.weight = conv.weight + 1
+
+
+def test_later_changes_of_the_model_do_not_reach_the_folded_copy():
+    model = NETWORKS["ResNet-18"]()
+    model.origin = {"file": "a.pth"}
+    folded = fold_batch_norm(model)
+    before = folded.forward(images())
+    model.origin["file"] = "b.pth"
+    model.config["eps"] = model.conv1.weight[:] = model.fc.weight[:] = 1
+    assert (folded.origin, folded.config["eps"]) == ({"file": "a.pth"}, 1e-5)
+    np.testing.assert_array_equal(folded.forward(images()), before)
+
+
 def test_nothing_of_training_comes_along():
     model = NETWORKS["ResNet-18"]()
     model.backward(model.forward(images()))
@@ -207,7 +226,7 @@ def test_the_second_call_gives_the_same_bits_as_the_first():
 @pytest.mark.skipif(not winograd.ENABLED, reason="Winograd's method is turned off")
 def test_the_second_call_does_not_transform_the_weights_again(monkeypatch):
     folded, calls = fold_batch_norm(trained(NETWORKS["wide enough for Winograd"]())), []
-    monkeypatch.setattr(winograd, "weights", lambda weight, real=winograd.weights: calls.append(1) or real(weight))
+    monkeypatch.setattr(winograd, "points_of_weights", lambda w, real=winograd.points_of_weights: calls.append(1) or real(w))
     numbers = [(folded.forward(images()), len(calls))[1] for _ in range(3)]
     assert numbers == [1, 1, 1]  # one layer has patches enough
 

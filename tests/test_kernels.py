@@ -17,7 +17,7 @@ from tinyresnet.layers import BatchNorm2d, Conv2d, GlobalAvgPool, MaxPool2d, ReL
 from tinyresnet.resnet import small_resnet
 
 # kernel, stride, padding of ResNet-50's convolutions, and three that are not; the last has windows of nothing but padding
-GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3), (1, 5, 9)]
+GEOMETRIES = [(7, 2, 3), (1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0), (4, 1, 3), (1, 20, 40)]
 SIZES = [(7, 8), (8, 9), (10, 5)]  # odd and even, never square
 POOLS = [(3, 2, 1, False), (3, 2, 0, True), (3, 2, 0, False), (2, 2, 0, False), (2, 3, 1, True), (3, 1, 1, False)]
 numba_only = pytest.mark.skipif(KERNELS == "reference", reason="NumPy computes with any numbers")
@@ -256,6 +256,13 @@ def test_the_three_products_take_arrays_of_any_layout(product, layout):
     given = arguments(product, x, weight, dy, 1, 1)
     moved = [in_layout(layout, a) if isinstance(a, np.ndarray) else a for a in given]
     np.testing.assert_array_equal(PRODUCTS[product][0](*moved), PRODUCTS[product][0](*given))
+
+
+@numba_only
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 0, 4, 3)])
+def test_a_convolution_of_nothing_is_refused(shape):
+    with pytest.raises(ValueError, match="at least one image and filter|does not fit"):
+        conv_forward(np.ones(shape), np.ones((1, 1, 3, 2)), 1, 0)
 
 
 UNFIT = {  # a call with an array of another shape than the others ask for

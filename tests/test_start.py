@@ -75,6 +75,18 @@ def test_a_kept_kernel_whose_file_was_cut_is_compiled_again_and_kept(suffix, tmp
 
 
 @numba_only
+def test_a_kernel_that_cannot_be_kept_costs_no_other_its_place(tmp_path):
+    """A disk that is full when relu is compiled for float64 too."""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    start(RELU, PACKAGE.parent, **cache)
+    full = ("import numba.core.caching as caching\n"
+            "def full(*args): raise OSError(28, 'No space left on device')\n"
+            "caching.IndexDataCacheFile._save_data = full\n")
+    assert start(full + RELU.replace("float32", "float64"), PACKAGE.parent, **cache).stdout == "[0. 2.]\n"
+    assert start(RELU, PACKAGE.parent, **cache).stderr == ""
+
+
+@numba_only
 def test_a_folder_that_vanishes_after_the_import_is_not_missed(tmp_path):
     program = ("import os, shutil, tinyresnet.kernels\n"
                "shutil.rmtree(os.environ['NUMBA_CACHE_DIR'])\n"
@@ -95,7 +107,7 @@ def test_functions_of_others_that_stand_in_no_module_are_compiled_as_ever():
 def test_a_kernel_is_compiled_for_a_dtype_and_not_for_each_layout_too(tmp_path):
     program = ("import numpy as np\n"
                "from tinyresnet.kernels import direct, conv_finish\n"
-               "x, weight, skip = (np.ones(shape, np.float32) for shape in ((2, 7, 6, 8), (3, 3, 8, 8), (1, 1, 1, 8)))\n"
+               "x, weight, skip = (np.ones(shape, np.float32) for shape in ((2, 30, 31, 8), (3, 3, 8, 8), (1, 1, 1, 8)))\n"
                "x.flags.writeable = False\n"
                "for a in (x, x.copy(), np.asfortranarray(x), x[::-1]):\n"
                "    for b in (None, np.broadcast_to(skip, x.shape), x):\n"

@@ -1,4 +1,4 @@
-"""Threads, processes and the first start: the same bits with any number of threads, and nothing left changed behind."""
+"""Threads and processes: the same bits with any number of threads, and nothing left changed behind."""
 
 import functools
 import gc
@@ -191,7 +191,7 @@ def test_no_worker_holds_the_arrays_of_a_kernel_that_is_done(two_workers):
     assert sys.getrefcount(x) == before
 
 
-def test_a_worker_lets_go_of_the_arrays_of_a_kernel_that_failed_on_it(two_workers):
+def test_a_worker_lets_go_of_the_arrays_of_a_kernel_that_failed_on_it(one_worker):
     x = np.ones(1000)
     before, fail = sys.getrefcount(x), failing(KeyError(), True, [])
     with suppress(KeyError):

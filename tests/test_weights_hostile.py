@@ -23,13 +23,13 @@ from weights_converter import read_tensors
 HOSTILE = TORCH_AND_NUMPY | SAFETENSORS | PROTOBUF
 SOUND = {
     "torch": torch_state({"w": SIX}),
+    "stream": stream_file(program(w=tensor())),
+    "tar": tar_file(),
     "npz": npz_file(b'{"a": 1}', w=npy(SIX)),
+    "HDF5": hdf5_file({"w": SIX}),
     "safetensors": safetensors_file({"w": entry()}),
     "ONNX": onnx(onnx_tensor()),
     "Caffe": caffe(layer(blob())),
-    "stream": stream_file(program(w=tensor())),
-    "tar": tar_file(),
-    "hdf5": hdf5_file({"w": SIX}),
 }
 READING = []  # while the list is not empty, the hook below notes what Python does
 DONE = []
@@ -137,8 +137,8 @@ def test_a_file_cut_anywhere_is_refused(container, written):
 
 @pytest.mark.parametrize("change", [0xFF, 0x01], ids="{:02x}".format)
 def test_an_hdf5_file_with_any_one_byte_changed_gives_arrays_or_a_weights_file_error(change, written):
-    for place, byte in enumerate(SOUND["hdf5"]):
-        changed = bytearray(SOUND["hdf5"])
+    for place, byte in enumerate(SOUND["HDF5"]):
+        changed = bytearray(SOUND["HDF5"])
         changed[place] = byte ^ change
         error = outcome_of(read_tensors, written(changed))
         assert error is None or type(error) is WeightsFileError, (place, error)

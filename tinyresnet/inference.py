@@ -34,14 +34,25 @@ class FoldedConv2d(Conv2d):
         Layer.__init__(self)
         conv, bn, relu = step
         scale = bn.weight / np.sqrt(bn.running_var.astype(np.float64) + bn.eps)  # (O,)
-        self.weight = (conv.weight * scale).astype(conv.weight.dtype)
+        self._weight = (conv.weight * scale).astype(conv.weight.dtype)
         self.bias = (bn.bias - bn.running_mean * scale).astype(conv.weight.dtype)
         self.stride, self.padding, self.relu = conv.stride, conv.padding, relu is not None
-        self.prepared: dict[str, Array] = {}  # the weights as a kernel wants them, since they will not change
+        self.prepared: dict[str, Array] = {}  # the weights as a kernel wants them
+
+    @property
+    def weight(self) -> Array:  # type: ignore[override]
+        """(K, K, C, O), not to be changed: kernels have their own copies."""
+        weight = self._weight.view()
+        weight.flags.writeable = False
+        return weight
+
+    def __getstate__(self) -> dict:
+        """Without what was prepared, which may suit this machine's BLAS only."""
+        return vars(self) | {"prepared": {}}
 
     def forward(self, x: Array, *, skip: Array | None = None) -> Array:
         self.check(x)
-        return conv_finish(x, self.weight, self.stride, self.padding, self.bias, skip, self.relu, self.prepared)
+        return conv_finish(x, self._weight, self.stride, self.padding, self.bias, skip, self.relu, self.prepared)
 
     def backward(self, dy: Array) -> Array:
         raise RuntimeError("a folded network gives answers only; train the one that it was made from")
@@ -84,7 +95,7 @@ class FoldedResNet(ResNet):
     def __init__(self, model: ResNet):
         Layer.__init__(self)
         vars(self).update(vars(folded(model)))
-        self.config, self.classes = copy.deepcopy((model.config, model.classes))
+        self.config, self.classes, self.origin = copy.deepcopy((model.config, model.classes, model.origin))
 
     def part(self, *, after: str | None = None, to: str | None = None) -> Sequential:
         """As of every ResNet; raises ValueError where the cut would lie inside a convolution with folded batch norm."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyresnet.kernels.jit import KERNELS, compiled
-from tinyresnet.kernels.threads import BLAS
+from tinyresnet.kernels.jit import KERNELS, KINDS, compiled
 
 if KERNELS == "numba":
     from llvmlite import binding
@@ -27,8 +26,7 @@ if KERNELS == "numba":
     sgemm, dgemm = blas_function("sgemm"), blas_function("dgemm")
 
 
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # as OpenBLAS names its kernels
-SMALL_MATRICES = any(library.info().get("architecture") in AVX512 for library in BLAS)
+SMALL_MATRICES = any(kind in ("SkylakeX", "Cooperlake", "SapphireRapids") for kind in KINDS)  # OpenBLAS with AVX-512
 PANEL = 64  # columns in a piece
 
 
@@ -42,7 +40,7 @@ def product(a, lda, transpose_a, b, ldb, step, c, ldc, M, N, K, beta):
     """
     m_block, n_block, k_block = (128, PANEL, 112) if transpose_a else (112, PANEL, 128)
     if not SMALL_MATRICES:
-        m_block, n_block, k_block = M, N if step == 1 else PANEL, K
+        m_block, n_block, k_block = M, N, K
     for m in range(0, M, m_block):
         for k in range(0, K, k_block):
             for n in range(0, N, n_block):

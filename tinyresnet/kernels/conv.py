@@ -48,7 +48,7 @@ def conv_finish_reference(x: Array, weight: Array, stride: int, padding: int, bi
                           skip: Array | None = None, relu: bool = False, prepared: dict | None = None) -> Array:
     """relu(y + bias + skip) of the convolution's y, with bias (O,) and skip (N, P, Q, O), each only if asked for.
 
-    prepared: a dictionary of one's own for weights that never change, in which to keep what was computed from them.
+    prepared: a dictionary of one's own for weights that never change, in which is kept what was computed from them.
     """
     return finish_reference(conv_forward_reference(x, weight, stride, padding), bias, skip, relu)
 
@@ -110,10 +110,11 @@ def convolve(x, weight, stride, padding, *, bias=None, skip=None, relu=False, mo
     K, O = weight.shape[0], weight.shape[3]
     y = empty((N, out_size(H, K, stride, padding), out_size(W, K, stride, padding), O), x.dtype)
     expect_shapes(weight=(weight, (K, K, C, O)), bias=(bias, (O,)), skip=(skip, y.shape))
+    if not y.size:
+        raise ValueError(f"expected at least one image and filter, got x {x.shape} and weight {weight.shape}")
     method = winograd if winograd.suits(x, y.shape, K, stride, padding) else direct
     pixels = method.pixels_of_tiles(y.shape) if moments else np.empty(0, int)
     mean, squares = np.empty((2, len(pixels), O))
-    nothing = np.empty(0, x.dtype)
-    epilogue = nothing if bias is None else bias, (nothing if skip is None else skip).reshape(-1, O), relu, mean, squares
-    method.forward(x, weight, stride, padding, {} if prepared is None else prepared, y, *epilogue)
+    bias, skip = (np.empty(0, x.dtype) if term is None else term for term in (bias, skip))
+    method.forward(x, weight, stride, padding, prepared, y, bias, skip.reshape(-1, O), bool(relu), mean, squares)
     return y, mean, squares, pixels

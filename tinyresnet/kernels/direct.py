@@ -13,9 +13,9 @@ from numpy import ndarray as Array
 from tinyresnet.kernels.blas import PANEL, product
 from tinyresnet.kernels.epilogue import finish, tile_moments
 from tinyresnet.kernels.im2col import im2col
-from tinyresnet.kernels.jit import compiled
+from tinyresnet.kernels.jit import compiled, expect_shapes
 from tinyresnet.kernels.memory import empty
-from tinyresnet.kernels.panels import packed, transposed
+from tinyresnet.kernels.panels import in_panels, kept, packed, transposed
 from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.windows import copy, gather, scatter
 
@@ -42,19 +42,21 @@ def pixels_of_tiles(shape: tuple) -> Array:
 def forward(x, weight, stride, padding, prepared, y, *epilogue):
     """y = x convolved with weight, finished. The weights in panels are kept in prepared, or taken from there.
 
-    Few tiles are cut into narrower columns, pieces of work for all threads, after their windows were gathered once.
+    Few tiles are cut into narrower columns, pieces of work for all threads, after their windows were gathered once; for
+    them alone, weights are not laid into panels.
     """
     N, P, Q, O = y.shape
     K, rows = weight.shape[0], rows_in_tile(y.shape)
     number = -(-N * P // rows)
-    if "panels" not in prepared:
-        prepared["panels"] = packed(weight)
-    if number < FEW:
-        columns = -(-O * number // (2 * FEW * PANEL)) * PANEL
-        x, K, stride, padding = im2col(x, K, stride, padding).reshape(N, P, Q, -1), 1, 1, 0
+    columns = min(COLUMNS, O) if number >= FEW else -(-O * number // (2 * FEW * PANEL)) * PANEL
+    if prepared is None and number < FEW:
+        panels = weight.reshape(1, -1, O)
     else:
-        columns = min(COLUMNS, O)
-    launch(forward_tiles, number * -(-O // columns), x, K, stride, padding, prepared["panels"], rows, columns, y, *epilogue)
+        panels = kept(prepared, "panels", packed, weight)
+        expect_shapes(panels=(panels, in_panels(weight.size // O, O)))
+    if number < FEW and (K, stride, padding) != (1, 1, 0):
+        x, K, stride, padding = im2col(x, K, stride, padding).reshape(N, P, Q, -1), 1, 1, 0
+    launch(forward_tiles, number * -(-O // columns), x, K, stride, padding, panels, rows, columns, y, *epilogue)
 
 
 def scatter_input(dy, weight, stride, padding, skip, dx):

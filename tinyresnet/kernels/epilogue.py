@@ -28,7 +28,7 @@ def finish(y, first, last, o0, o1, bias, skip, relu):
     A bias or skip without elements is none.
     """
     O = y.shape[1]
-    values, terms = y.reshape(-1), skip.reshape(-1)
+    values, terms, zero = y.reshape(-1), skip.reshape(-1), y.dtype.type(0)
     for pixel in range(first, last):
         row = values[pixel * O + o0 : pixel * O + o1]
         if len(bias):
@@ -41,7 +41,7 @@ def finish(y, first, last, o0, o1, bias, skip, relu):
                 row[o] += part[o]
         if relu:
             for o in range(len(row)):
-                row[o] = 0 if row[o] < 0 else row[o]  # NaN stays
+                row[o] = zero if row[o] < zero else row[o]  # NaN stays
 
 
 @compiled

@@ -37,8 +37,6 @@ def im2col_reference(x: Array, kernel: int, stride: int, padding: int) -> Array:
 def im2col(x, kernel, stride, padding):
     """Same as im2col_reference, without the padded copy of x."""
     N, H, W, C = x.shape
-    if (kernel, stride, padding) == (1, 1, 0):
-        return x.reshape(-1, C)  # the image already is its matrix
     P, Q = (out_size(size, kernel, stride, padding) for size in (H, W))
     cols = empty((N * P * Q, kernel * kernel * C), x.dtype)
     launch(im2col_rows, N * P, x, kernel, stride, padding, P, Q, cols.reshape(N * P, -1))

@@ -25,22 +25,27 @@ KERNELS = os.environ.get("TINYRESNET_KERNELS", "numba")
 if KERNELS not in ("numba", "reference"):
     raise ValueError(f"TINYRESNET_KERNELS must be 'numba' or 'reference', got {KERNELS!r}")
 
+BLAS: list = []  # the libraries that multiply matrices, SciPy's and NumPy's
 if KERNELS == "numba":
+    import scipy.linalg.cython_blas  # noqa: F401  kernels call this BLAS, which must be loaded before we look for it
     from numba import njit
+    from threadpoolctl import ThreadpoolController
 
     from tinyresnet.kernels.announce import announce_compilation
 
     announce_compilation()
+    BLAS = ThreadpoolController().select(user_api="blas").lib_controllers
 
 SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).digest()
+KINDS = [library.info().get("architecture") for library in BLAS]
+STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES) + repr(KINDS).encode()).digest()
 
 
 def compiled(function: Callable) -> Callable:
     """Compile a kernel or a part of one; it runs without holding Python's lock, and divides as NumPy does.
 
-    What was compiled is kept for the next start, until one of the kernels' files changes: Numba would only look at the
-    function's own file, but its code holds that of the functions it calls. Where nothing can be kept, nothing is.
+    What was compiled is kept for the next start, until one of the kernels' files or the BLAS changes: Numba would only
+    look at the function's own file, but its code holds that of others. Where nothing can be kept, nothing is.
     """
     if KERNELS == "reference":
         return function
@@ -49,24 +54,24 @@ def compiled(function: Callable) -> Callable:
         dispatcher.enable_caching()
         cache = dispatcher._cache
         cache._cache_file._source_stamp = STAMP
-        cache.load_overload = careful(cache.load_overload, cache)
-        cache.save_overload = careful(cache.save_overload, cache)
+        cache.load_overload = careful(cache.load_overload, otherwise=cache.flush)  # an empty index instead of a broken one
+        cache.save_overload = careful(cache.save_overload)
     return dispatcher
 
 
-def careful(use: Callable, cache) -> Callable:
-    """Use what was kept, or keep it, if that works: a folder may vanish, a disk be full, a file have been cut."""
+def careful(use: Callable, otherwise: Callable = lambda: None) -> Callable:
+    """Load or save a compiled function if that works: a folder may vanish, a disk be full, a file have been cut."""
 
     @functools.wraps(use)
-    def use_or_empty(*args):
+    def use_or_not(*args):
         try:
             return use(*args)
         except Exception:  # whatever the remains of a file may raise
             with suppress(OSError):
-                cache.flush()  # an empty index in the place of the broken one
+                otherwise()
         return None
 
-    return use_or_empty
+    return use_or_not
 
 
 def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
@@ -74,9 +79,9 @@ def faster_than(reference: Callable, *, places: int | None = None) -> Callable:
 
     Arrays are handed over in C order and writeable, so that each kernel is compiled once for each dtype and not for
     each layout too.
-    Raises ValueError unless they hold floating-point numbers of one kind, but for the argument that holds places (uint8).
+    Raises ValueError unless they hold floating-point numbers of one kind.
 
-    places: its number among the arguments.
+    places: which argument, counted from 0, holds whole numbers instead.
     """
 
     def decorate(function: Callable) -> Callable:

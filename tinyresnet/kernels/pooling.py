@@ -70,7 +70,7 @@ def maxpool_rows(first, last, x, kernel, stride, padding, y, winner):
                                 winner[n, p, q, c] = u * kernel + v
 
 
-def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: int, stride: int, padding: int) -> Array:
+def maxpool_backward_reference(dy: Array, winner: Array, /, shape: tuple, kernel: int, stride: int, padding: int) -> Array:
     """dy (N, P, Q, C) -> dx (N, H, W, C): each dy is added at the pixel that won its window."""
     N, H, W, C = shape
     n, p, q, c = np.unravel_index(np.arange(dy.size).reshape(dy.shape), dy.shape)
@@ -83,7 +83,7 @@ def maxpool_backward_reference(dy: Array, winner: Array, shape: tuple, kernel: i
 
 
 @faster_than(maxpool_backward_reference, places=1)
-def maxpool_backward(dy, winner, shape, kernel, stride, padding):
+def maxpool_backward(dy, winner, /, shape, kernel, stride, padding):
     """Same as maxpool_backward_reference to the last bit: each thread owns whole rows of dx, windows in the same order."""
     expect_shapes(winner=(winner, dy.shape), dy=(dy, (shape[0], *dy.shape[1:3], shape[3])))
     dx = empty(shape, dy.dtype)

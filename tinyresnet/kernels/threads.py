@@ -16,16 +16,10 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from tinyresnet.kernels.jit import KERNELS
+from tinyresnet.kernels.jit import BLAS, KERNELS
 
 if KERNELS == "numba":
-    import scipy.linalg.cython_blas  # noqa: F401  gemm calls this BLAS, which must be loaded before we look for it
     from numba.core.compiler_lock import global_compiler_lock
-    from threadpoolctl import ThreadpoolController
-
-    BLAS = ThreadpoolController().select(user_api="blas").lib_controllers
-else:
-    BLAS = []
 
 LAUNCH = threading.Lock()
 MOST = 512  # threads

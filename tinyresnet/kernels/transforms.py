@@ -2,20 +2,21 @@
 
 Every transform is one function of a small square of pixels with some channels, d[u, v, c]: it transforms along u and
 lays the result down transposed. Called twice, it has transformed along both, and u and v are in their places again.
+Constants are made of the dtype of d: Numba would count a bare 4 times a float32 in float64.
 """
 
 from __future__ import annotations
 
+from tinyresnet.kernels.blas import PANEL
 from tinyresnet.kernels.jit import compiled
 from tinyresnet.kernels.windows import copy
 
-LANES = 64  # channels that are transformed together: two 6x6 squares of them fit into the first-level cache
+LANES = PANEL  # channels that are transformed together: two 6x6 squares of them fit into the first-level cache
 
 
 @compiled
 def apply_BT(d, points):
-    """d (6, 6, LANES) -> points[v, :, c] = B.T d[:, v, c]. Numbers are made of the dtype of d: Numba would count a bare
-    4 times a float32 in float64."""
+    """d (6, 6, LANES) -> points[v, :, c] = B.T d[:, v, c]."""
     two, four, five = d.dtype.type(2), d.dtype.type(4), d.dtype.type(5)
     for v in range(6):
         for c in range(LANES):

@@ -44,7 +44,7 @@ def fill_windows(x, start, end, P, Q, K, stride, padding, out):
                 source, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * size
                 if first > 0 or last < size or not 0 <= i < H:
                     out[at : at + size] = 0
-                if first < last and 0 <= i < H:
+                if 0 <= i < H:
                     copy(pixels[source + first : source + last], out[at + first : at + last])
 
 
@@ -62,7 +62,6 @@ def scatter(cols, x, start, end, P, Q, K, stride, padding):
                     j = q * stride - padding
                     first, last = max(0, -j) * C, max(0, min(K, W - j)) * C
                     target, at = ((n * H + i) * W + j) * C, (((row - start) * Q + q) * K + u) * K * C
-                    if first < last:
-                        sums, parts = pixels[target + first : target + last], values[at + first : at + last]
-                        for c in range(len(parts)):
-                            sums[c] += parts[c]
+                    sums, parts = pixels[target + first : target + last], values[at + first : at + last]
+                    for c in range(len(parts)):
+                        sums[c] += parts[c]

@@ -25,9 +25,9 @@ from numpy import ndarray as Array
 
 from tinyresnet.kernels.blas import product
 from tinyresnet.kernels.epilogue import finish, tile_moments
-from tinyresnet.kernels.jit import compiled
+from tinyresnet.kernels.jit import compiled, expect_shapes
 from tinyresnet.kernels.memory import empty
-from tinyresnet.kernels.panels import in_panels
+from tinyresnet.kernels.panels import in_panels, kept
 from tinyresnet.kernels.threads import launch
 from tinyresnet.kernels.transforms import (LANES, apply_A, apply_BT, apply_G, put, apply_AT,
                                            apply_GT, take, take_points)
@@ -69,19 +69,20 @@ def points_of(numbers: int, dtype) -> Array:
 
 def forward(x, weight, stride, padding, prepared, y, *epilogue):
     """y = x convolved with weight, finished. The weights' points are kept in prepared, or taken from there."""
-    if "winograd" not in prepared:
-        prepared["winograd"] = weights(weight)
     N, P, Q, O = y.shape
     C, rows, columns = x.shape[3], -(-P // 4), -(-Q // 4)
+    number, _, width = in_panels(C, O)
+    points = kept(prepared, "winograd", points_of_weights, weight)
+    expect_shapes(points=(points, (36, number * C * width + PAD)))
     for first, last in batches(N, rows * columns, C, O, x.dtype):
         patches = (last - first) * rows * columns
         inputs, products = points_of(patches * C, x.dtype), points_of(patches * O, x.dtype)
         launch(transform_input, patches // columns, x, first, padding, rows, columns, inputs)
-        launch(multiply, 36, inputs, prepared["winograd"], in_panels(C, O)[2], products, patches, C, O)
+        launch(multiply, 36, inputs, points, width, products, patches, C, O)
         launch(transform_output, patches // columns, products, first, rows, columns, y, *epilogue)
 
 
-def weights(weight):
+def points_of_weights(weight):
     """The points G g G.T of weight (3, 3, C, O), those of a kind in panels."""
     _, _, C, O = weight.shape
     number, _, width = in_panels(C, O)
