@@ -19,8 +19,8 @@ and for a network the mean of its layers'. Measured on 50 photographs, drawn 40 
 So chance stays below 1 / sqrt(n), and what lowers the misfit to 3/4 is none of chance: no wrong change came below 0.8.
 Three faults cannot be seen so: another epsilon (0.9 to 1.1 times), unless variances are small; another padding of the
 stem's pooling (0.9 to 1.1); and blue for red (0.9 to 1.3). Colours turned round make the answers less sure instead: with
-the right order ten photographs' mean entropy was lower by 0.1 in 95 draws of 100, with the wrong one in none of them. (Of
-the 32 x 32 pixels of CIFAR-10 it takes more.)
+the right order ten photographs' mean entropy was lower by 0.1 in 95 draws of 100, with the wrong one in none of them.
+Ten pictures of CIFAR-10 do not suffice for that.
 """
 
 from __future__ import annotations
