@@ -28,3 +28,7 @@ def benchmark(*arguments, plan):
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))
     return example("benchmark", *arguments, plan=plan)
+
+
+def wrong_weights(*arguments):
+    return example("wrong_weights", *arguments)

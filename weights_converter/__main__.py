@@ -1,6 +1,7 @@
 """python -m weights_converter convert resnet50.pth resnet50.npz
 python -m weights_converter inspect resnet50.pth
 python -m weights_converter convert backbone.safetensors backbone.npz --partial
+python -m weights_converter verify resnet50.npz photographs/*.jpg
 python -m weights_converter list
 python -m weights_converter download resnet50
 python -m weights_converter download head_ct
@@ -23,10 +24,14 @@ from weights_converter.conversion import convert, own_facts, sha256_of, translat
 from weights_converter.download import GOES_ON, cache_folder, fetch, find
 from weights_converter.head_ct import LICENCE, download_head_ct
 from weights_converter.read import read_tensors
+from weights_converter.verify import Verdict, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code is 2, with one line on stderr, for a file that cannot be used."""
+    """Run the command line; the exit code is 2, with one line on stderr, for a file that cannot be used.
+
+    It is 1 if `verify` finds that something is wrong.
+    """
     parser = argparse.ArgumentParser(
         prog="weights_converter", description="Reads published weights safely, and converts them for tinyresnet."
     )
@@ -35,14 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
     add_downloading(commands)
     options = parser.parse_args(arguments)
     try:
-        print(COMMANDS[options.command](options))
+        result = COMMANDS[options.command](options)
+        print(result)
     except KeyboardInterrupt:
         print(f"\nweights_converter: interrupted; of a download, {GOES_ON}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"weights_converter: {explain(error)}", file=sys.stderr)
         return 2
-    return 0
+    return int(isinstance(result, Verdict) and not result.fits)
 
 
 def add_converting(commands) -> None:
@@ -56,6 +62,10 @@ def add_converting(commands) -> None:
     command = commands.add_parser("inspect", help="list the arrays and name the network")
     command.add_argument("path", metavar="IN", type=Path)
     command.add_argument("--json", action="store_true", help="the same for machines")
+    command = commands.add_parser("verify", help="do the numbers fit the facts? photographs tell; exit code 1 if not")
+    command.add_argument("path", metavar="FILE.npz", type=Path)
+    command.add_argument("images", metavar="IMAGE", type=Path, nargs="+",
+                         help="natural photographs, ten or more: pictures unlike those of training make all look wrong")
 
 
 def add_downloading(commands) -> None:
@@ -150,6 +160,7 @@ def own_summary(path: Path) -> dict:
 COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "convert": convert_command,
     "inspect": inspect,
+    "verify": lambda options: verify(options.path, options.images),
     "list": list_published,
     "download": download,
 }
