@@ -1,6 +1,6 @@
 """What is on a photograph? The five best of the classes a network was trained on.
 
-    python -m weights_converter convert resnet50-0676ba61.pth resnet50.npz
+    python -m weights_converter download resnet50
     python examples/classify_image.py photograph.jpg --weights resnet50.npz
 
 The names of ImageNet's classes come from WordNet's synsets (Princeton University, WordNet 3.0 licence); they and the

@@ -48,9 +48,8 @@ REAL_ONLY = ("positive_class", "skip_bad_images", "weights", "recipe", "unfreeze
 LEAST = {"limit": 8, "epochs": 1, "batch_size": 1, "weight_decay": 0, "seed": 0, "folds": 2, "repeats": 1}
 REAL = """
 These were phantoms: synthetic, and no statement about patients. For real slices:
-  1. the 200 slices of kaggle.com/datasets/felipekitamura/head-ct-hemorrhage, unpacked to a folder head_ct
-  2. published weights, for example resnet50-0676ba61.pth from download.pytorch.org/models, then
-       python -m weights_converter convert resnet50-0676ba61.pth resnet50.npz
+  1. python -m weights_converter download head_ct       (200 slices; says how to fetch them by hand, too)
+  2. python -m weights_converter download resnet50      (or convert weights that you have)
   3. python examples/train_ich.py --data-path head_ct --weights resnet50.npz
      with groups.csv (id,group: which slices are of one scan) beside labels.csv, for the honest half of the table"""
 

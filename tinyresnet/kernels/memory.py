@@ -1,8 +1,8 @@
 """Memory for large arrays that is used again.
 
-A fresh large array costs the page faults of its first use, as much time as the arithmetic of a 1x1 convolution. So the
-kernels' results lie in blocks that come back here when the last array or view that uses them is gone, and not before:
-nothing that somebody holds is ever overwritten.
+At its first use the operating system must find and clear each page of a fresh array. So the kernels' results lie in blocks
+that come back here when the last array or view that uses them is gone, and not before: nothing that somebody holds is ever
+overwritten. What that gains, and where nothing: docs/performance.md.
 """
 
 from __future__ import annotations
