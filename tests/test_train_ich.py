@@ -67,7 +67,7 @@ def test_without_arguments_but_small_it_learns_from_phantoms(tmp_path, capsys):
     assert found["model"] == {"name": "small_resnet", "weights": None, "sha256": None}
     assert list(found["metrics"]) == ["grouped"] and list(found["metrics"]["grouped"]) == MEASURES
     printed = capsys.readouterr().out
-    assert "Synthetic head-CT phantoms" in printed and "python -m weights_converter convert" in printed
+    assert "Synthetic head-CT phantoms" in printed and "python -m weights_converter download resnet50" in printed
 
 
 def test_no_phantom_patient_learns_and_tests(tmp_path):
