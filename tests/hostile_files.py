@@ -239,4 +239,6 @@ NUMPY = {
     "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
 }
 
-HOSTILE = PROGRAMS | TENSORS | CONTAINERS | STREAM | TAR | BARE | NUMPY | HDF5
+GROUPS = {"pickle": PROGRAMS, "tensor": TENSORS, "zip": CONTAINERS, "stream": STREAM, "tar": TAR, "bare": BARE, "npz": NUMPY,
+          "HDF5": HDF5}
+HOSTILE = {f"{group}: {name}": row for group, rows in GROUPS.items() for name, row in rows.items()}

@@ -147,6 +147,15 @@ def test_the_order_of_colours_is_found_by_surer_answers_of_enough_pictures(numbe
     assert verdict.fits != found and names(verdict, colours_reversed) == found
 
 
+def test_colours_that_entropy_has_turned_are_not_called_back_by_the_misfit(thin, monkeypatch):
+    def measured(weights, pictures):
+        turned = np.array_equal(weights.arrays["conv1.weight"], colours_reversed(thin).arrays["conv1.weight"])
+        return Fit({"bn1": 0.2}, 0.5) if turned else Fit({"bn1": 0.1}, 1.0)
+    monkeypatch.setattr(module, "measure", measured)
+    verdict = judge(thin, pictures(ENOUGH))
+    assert verdict.words.count("the numbers say") == 1 and names(verdict, colours_reversed)
+
+
 def test_the_misfit_is_in_deviations_of_the_mean_and_logarithms_of_the_variance():
     norm = BatchNorm2d(3)  # means 0, variances 1; the third channel is an outlier
     assert misfit(norm, np.array([2, -2, 99]), np.array([4, 4, 99**2]) + 1) == pytest.approx(2)

@@ -177,7 +177,8 @@ def test_inspect_says_why_a_file_is_of_no_network(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["inspect", "convert"])
-@pytest.mark.parametrize("what", ["a shell command", "cut in the middle", "an HTML page", "torch's tar, cut", "no file"])
+@pytest.mark.parametrize("what", ["pickle: a shell command", "zip: cut in the middle", "zip: an HTML page",
+                                  "tar: torch's tar, cut", "no file"])
 def test_a_bad_file_gives_exit_code_2_and_one_line(command, what, tmp_path, capsys):
     if what != "no file":
         (tmp_path / "in.pth").write_bytes(HOSTILE[what][0]())

@@ -97,9 +97,10 @@ def verify(path: Path, images: Sequence[Path]) -> Verdict:
 def judge(weights: Weights, pictures: Sequence[Array]) -> Verdict:
     """The same of weights and pictures (H, W, 3). A file may have several faults: they are undone one after the other."""
     before = fit = measure(weights, pictures)
-    undone, steps = weights, []
-    while better := best_change(undone, fit, pictures):
+    undone, steps, told_by_entropy = weights, [], False
+    while not told_by_entropy and (better := best_change(undone, fit, pictures)):
         change, new = better
+        told_by_entropy = new.misfit >= MUCH_BETTER * fit.misfit  # so it comes last: the misfit might call it back
         steps.append(f"  the file's facts say {change.said}, the numbers say {change.instead}: "
                      f"misfit {fit.misfit:.3g} -> {new.misfit:.3g}, entropy {fit.entropy:.2f} -> {new.entropy:.2f}")
         undone, fit = change.weights, new
@@ -146,7 +147,7 @@ def misfit(norm: BatchNorm2d, mean: Array, square: Array) -> float:
     running_var = norm.running_var + TINY
     shift = np.abs(mean - norm.running_mean) / np.sqrt(running_var)
     spread = np.abs(np.log((square - mean**2 + TINY) / running_var))
-    return float(np.nan_to_num(np.median(shift) + np.median(spread), nan=np.inf))
+    return float(np.nan_to_num(np.median(shift) + np.median(spread), nan=np.inf, posinf=np.inf))
 
 
 def best_change(weights: Weights, fit: Fit, pictures: Sequence[Array]) -> tuple[Change, Fit] | None:
