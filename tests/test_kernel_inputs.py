@@ -114,3 +114,9 @@ def test_the_gradient_of_a_bias_is_summed_in_float64():
     layer = Conv2d(1, 4, 1, bias=True)
     layer.backward(np.full_like(layer.forward(np.ones((16, 112, 112, 1), np.float32)), 0.1))
     np.testing.assert_allclose(layer.grads["bias"], 16 * 112 * 112 * 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels, options", [(0, {}), (3, {"eps": -1}), (3, {"eps": np.inf}), (3, {"momentum": 2})])
+def test_a_batch_norm_of_no_sense_is_refused(channels, options):
+    with pytest.raises(ValueError, match="at least 1 channel, eps >= 0, momentum in 0..1"):
+        BatchNorm2d(channels, **options)

@@ -15,7 +15,7 @@ from handmade_files import SIX, program, state_of, tensor, torch_file, torch_sta
 from hostile_files import HOSTILE
 
 from tinyresnet.resnet import DEPTHS, resnet18
-from tinyresnet.weights import load_model, read_arrays, save_weights
+from tinyresnet.weights import load_model, read_arrays, save_weights, write_arrays
 from weights_converter import WeightsFileError, convert, read_tensors
 from weights_converter.__main__ import main
 from weights_converter.conversion import in_our_layout
@@ -168,6 +168,13 @@ def test_inspect_shows_the_facts_of_our_own_file(written, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "network: in tinyresnet's own layout" in out and "'stride_in_1x1': False" in out
     assert "  classes: 1000, 'tench' to 'toilet tissue'\n" in out and out.count("\n") < 120
+
+
+def test_inspect_does_not_let_facts_command_the_terminal(tmp_path, capsys):
+    write_arrays(tmp_path / "w.npz", {"w": np.ones(3)}, {"network": "\x1b[2J", "x\nnetwork": 1})
+    assert main(["inspect", str(tmp_path / "w.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and out.count("\nnetwork") == 1
 
 
 def test_inspect_says_why_a_file_is_of_no_network(tmp_path, capsys):

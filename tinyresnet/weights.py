@@ -123,9 +123,10 @@ def check_facts(facts: dict, arrays: dict[str, Array]) -> None:
     classes = facts.get("classes")
     if facts.get("network") != "ResNet" or not all(type(flag) is bool for flag in flags):
         raise ValueError(f"the facts do not describe a ResNet: network {str(facts.get('network'))[:80]!r}, flags {flags}")
-    named = isinstance(classes, list) and len(classes) == num_classes and all(isinstance(name, str) for name in classes)
+    named = isinstance(classes, list) and len(classes) == num_classes and all(
+        isinstance(name, str) and name.isprintable() for name in classes)  # a terminal obeys some that are not
     if classes is not None and not named:
-        raise ValueError(f"expected the names of {num_classes} classes, or null, got {str(classes)[:80]}")
+        raise ValueError(f"expected the names of {num_classes} classes, or null, got {ascii(classes)[:80]}")
 
 
 def write_arrays(path: str | Path, arrays: dict[str, Array], facts: dict) -> None:

@@ -134,14 +134,19 @@ def network_in(path: Path, tensors: dict[str, Array]) -> tuple[dict, list[str]]:
         shown = dict(facts)
         if isinstance(facts.get("classes"), list) and facts["classes"]:
             shown["classes"] = f"{len(facts['classes'])}, {facts['classes'][0]!r} to {facts['classes'][-1]!r}"
-        lines = ["network: in tinyresnet's own layout, with these facts", *(f"  {k}: {v}" for k, v in shown.items())]
-        return own_summary(path), lines
+        lines = [f"  {printable(name)}: {printable(fact)}" for name, fact in shown.items()]
+        return own_summary(path), ["network: in tinyresnet's own layout, with these facts", *lines]
     try:
         summary = translate(path, tensors, partial=True)[1]
         return summary.as_dict(), [f"network: {summary}"]
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
         return {"network": None, "reason": reason}, [f"network: none: {reason}"]
+
+
+def printable(value: object) -> str:
+    """As it is, or without what would command the terminal: a file may hold anything."""
+    return str(value) if str(value).isprintable() else ascii(value)
 
 
 def own_summary(path: Path) -> dict:

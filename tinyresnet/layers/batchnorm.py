@@ -37,7 +37,7 @@ class BatchNorm2d(Layer):
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        if not (channels >= 1 and eps >= 0 and 0 <= momentum <= 1):
+        if not (channels >= 1 and 0 <= eps < np.inf and 0 <= momentum <= 1):
             raise ValueError(f"expected at least 1 channel, eps >= 0, momentum in 0..1, got {channels}, {eps}, {momentum}")
         self.eps, self.momentum = eps, momentum
         self.weight = np.ones(channels, dtype=np.float32)
