@@ -200,3 +200,20 @@ def published(shared, tmp_path_factory):
 def one_thread_fixture():
     with one_thread():
         yield
+
+
+@pytest.fixture
+def isolated(tmp_path, monkeypatch):
+    """Surroundings in which a download touches nothing of ours."""
+    from loopback import isolate
+
+    isolate(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def serve(isolated):
+    """A function that starts a web server on this machine; see loopback.servers."""
+    from loopback import servers
+
+    with servers() as start:
+        yield start

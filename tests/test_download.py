@@ -10,27 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from loopback import answer, isolate, names_in, ranged, servers
+from loopback import answer, names_in, ranged
 
 from weights_converter import download
 from weights_converter.download import DownloadError, cache_folder, find
 
+pytestmark = pytest.mark.usefixtures("isolated")
 BODY = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
 LIMIT = 400_000
 
 fetch = partial(download.fetch, limit=LIMIT, loopback=True)
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def serve():
-    with servers() as start:
-        yield start
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from handmade_files import state_of, torch_state
-from loopback import answer, isolate, ranged, servers
+from loopback import answer, ranged
 
 from tinyresnet.images import IMAGENET
 from tinyresnet.weights import load_model
@@ -21,19 +21,9 @@ from weights_converter import download
 from weights_converter.__main__ import main
 from weights_converter.catalogue import CATALOGUE, Published
 
+pytestmark = pytest.mark.usefixtures("isolated")
 BODY = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def serve():
-    with servers() as start:
-        yield start
 
 
 # -- the catalogue -------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import zipfile
 from functools import partial
 
 import pytest
-from loopback import answer, isolate, names_in, ranged, servers
+from loopback import answer, names_in, ranged
 from PIL import Image
 
 from tinyresnet.ich.dataset import load_dataset
@@ -14,16 +14,7 @@ from weights_converter import download, head_ct
 from weights_converter.__main__ import main
 from weights_converter.download import cache_folder
 
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    isolate(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def serve():
-    with servers() as start:
-        yield start
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 @pytest.fixture(scope="module")

@@ -146,16 +146,14 @@ class ResNet(Sequential):
     layer3: Sequential
     layer4: Sequential
 
-    def __init__(self, block: Block, depths: Sequence[int], num_classes: int = 1000, *,
-                 width: int = 64, rng: np.random.Generator | None = None, stride_in_1x1: bool = False,
-                 eps: float = 1e-5, caffe_pool: bool = False, keras_pool: bool = False, cifar_stem: bool = False,
-                 option_a: bool = False):
+    def __init__(self, block: Block, depths: Sequence[int], num_classes: int = 1000, *, width: int = 64,
+                 rng: np.random.Generator | None = None, stride_in_1x1: bool = False, eps: float = 1e-5,
+                 caffe_pool: bool = False, keras_pool: bool = False, cifar_stem: bool = False, option_a: bool = False):
         super().__init__()
         rng = rng or np.random.default_rng(0)
-        self.config: dict[str, Any] = {
-            "block": block.__name__, "depths": list(depths), "num_classes": num_classes, "width": width, "eps": eps,
-            "stride_in_1x1": stride_in_1x1, "caffe_pool": caffe_pool, "keras_pool": keras_pool, "cifar_stem": cifar_stem,
-            "option_a": option_a}
+        self.config: dict[str, Any] = {"block": block.__name__, "depths": list(depths), "num_classes": num_classes,
+                                       "width": width, "eps": eps, "stride_in_1x1": stride_in_1x1, "option_a": option_a,
+                                       "caffe_pool": caffe_pool, "keras_pool": keras_pool, "cifar_stem": cifar_stem}
         self.preprocessing = CIFAR10 if cifar_stem else IMAGENET
         self.classes: list[str] | None = None
         self.origin: str | dict = "random initialisation"

@@ -14,6 +14,7 @@ class Announcement(event.Listener):
     said = False
 
     def on_start(self, started: event.Event) -> None:
+        """Numba calls this before it compiles a function, and on_end after it."""
         dispatcher = started.data["dispatcher"]
         ours = (dispatcher.py_func.__module__ or "").startswith("tinyresnet.")
         if ours and not self.said:
