@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 import pytest
+from handmade_files import torch_state
 from kit import SUBJECTS
 from student import SECONDS, Grades, Interrupted, Student, interruptible
 
@@ -16,7 +17,7 @@ from tinyresnet import pytest_options
 from tinyresnet.gradcheck import GradientError
 from tinyresnet.gradcheck_command import one_thread
 from tinyresnet.pytest_options import GRADES
-from weights_converter import convert
+from weights_converter import convert, read_tensors
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 STUDENT, TO_DO = pytest.StashKey(), pytest.StashKey()
@@ -217,3 +218,21 @@ def serve(isolated):
 
     with servers() as start:
         yield start
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function that writes bytes to a file and reads its tensors."""
+    def read(content):
+        (tmp_path / "weights.bin").write_bytes(content)  # the content decides, not the name
+        return read_tensors(tmp_path / "weights.bin")
+    return read
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes arrays to a torch file and returns its path."""
+    def write(arrays):
+        (tmp_path / "in.pth").write_bytes(torch_state(arrays))
+        return tmp_path / "in.pth"
+    return write

@@ -11,15 +11,6 @@ from handmade_protobuf import blob, caffe, field, layer, old_blob, packed, unpac
 from weights_converter import read_tensors
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)  # the content decides, not the name
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 def test_blobs_are_named_by_layer_and_place_in_it(read):
     arrays = read(caffe(layer(blob(), blob((6,)), name="conv1"), layer(name="relu"), layer(blob((3, 2)), name="a/b")))
     assert {name: array.shape for name, array in arrays.items()} == {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handmade_files import SIX, program, state_of, tensor, torch_file, torch_state
+from handmade_files import SIX, program, state_of, tensor, torch_file
 from hostile_files import HOSTILE
 
 from tinyresnet.resnet import DEPTHS, resnet18
@@ -21,15 +21,6 @@ from weights_converter.__main__ import main
 from weights_converter.conversion import in_our_layout
 from weights_converter.facts import CLASSES_FILE, imagenet_classes
 from weights_converter.networks import Network
-
-
-@pytest.fixture
-def written(tmp_path):
-    """A function that writes arrays to a torch file and returns its path."""
-    def write(arrays):
-        (tmp_path / "in.pth").write_bytes(torch_state(arrays))
-        return tmp_path / "in.pth"
-    return write
 
 
 def without(state, *parts):

@@ -12,15 +12,6 @@ from weights_converter import WeightsFileError, read_tensors
 from weights_converter.onnx import graph_facts
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)  # the content decides, not the name
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 def facts_of(*nodes):
     return graph_facts(io.BytesIO(onnx_file(tensor(), nodes=b"".join(nodes))))
 

@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
-from handmade_files import state_of, torch_state
+from handmade_files import state_of
 from other_names import as_safetensors, lively, renamed, transformers_names, units_of
+from test_weights_convert import without
 
 from tinyresnet import load_model, save_weights
 from tinyresnet.resnet import DEPTHS
 from weights_converter import WeightsFileError, convert
-
-
-@pytest.fixture
-def written(tmp_path):
-    """A function that writes arrays to a torch file and returns its path."""
-    def write(arrays):
-        (tmp_path / "in.pth").write_bytes(torch_state(arrays))
-        return tmp_path / "in.pth"
-    return write
-
-
-def beginning(state, *missing):
-    """The arrays but those of the parts that are missing"""
-    return {name: array for name, array in state.items() if name.split(".")[0] not in missing}
 
 
 @pytest.mark.parametrize("missing", [["fc"], ["layer4", "fc"], ["layer2", "layer3", "layer4", "fc"]])
@@ -29,7 +16,7 @@ def beginning(state, *missing):
 def test_a_network_whose_end_is_missing_is_refused_by_what_is_missing_and_the_way_out(name, missing, written, tmp_path):
     reason = f"without {' and '.join(missing)}; --partial, in Python partial=True, converts what is there"
     with pytest.raises(WeightsFileError, match=f"in.pth: is a ResNet-.* {reason}"):
-        convert(written(beginning(state_of(name), *missing)), tmp_path / "out.npz")
+        convert(written(without(state_of(name), *missing)), tmp_path / "out.npz")
 
 
 @pytest.mark.parametrize("missing", [["fc"], ["layer4", "fc"], ["layer2", "layer3", "layer4", "fc"]])
@@ -37,13 +24,13 @@ def test_a_network_whose_end_is_missing_is_refused_by_what_is_missing_and_the_wa
 def test_what_is_there_of_a_network_is_converted_and_gives_the_same_features(name, missing, written, tmp_path):
     state = lively(name)
     convert(written(state), tmp_path / "whole.npz")
-    summary = convert(written(beginning(state, *missing)), tmp_path / "part.npz", partial=True)
+    summary = convert(written(without(state, *missing)), tmp_path / "part.npz", partial=True)
     whole, part = load_model(tmp_path / "whole.npz"), load_model(tmp_path / "part.npz")
     stages = [stage for stage in ("layer1", "layer2", "layer3", "layer4") if stage not in missing]
     x = np.random.default_rng(0).standard_normal((1, 33, 40, 3)).astype(np.float32)
     np.testing.assert_array_equal(part.features(x, at=stages), whole.features(x, at=stages))
     assert [name for name, _ in part.children() if name.startswith("layer")] == stages
-    assert f"without {' and '.join(missing)}: {len(beginning(state, *missing))} arrays" in str(summary)
+    assert f"without {' and '.join(missing)}: {len(without(state, *missing))} arrays" in str(summary)
 
 
 def test_transformers_backbone_has_names_without_the_first_word(tmp_path):
@@ -58,7 +45,7 @@ def test_transformers_backbone_has_names_without_the_first_word(tmp_path):
 @pytest.fixture
 def backbone(written, tmp_path):
     """A ResNet-18 without head, converted"""
-    convert(written(beginning(lively("resnet18"), "fc")), tmp_path / "part.npz", partial=True)
+    convert(written(without(lively("resnet18"), "fc")), tmp_path / "part.npz", partial=True)
     return load_model(tmp_path / "part.npz")
 
 

@@ -9,15 +9,6 @@ from weights_converter import read_tensors
 from weights_converter.safetensors import DTYPES
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)  # the content decides, not the name
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 def test_a_tensor_comes_with_values_shape_and_dtype(read):
     array = read(safetensors_file({"w": entry()}))["w"]
     np.testing.assert_array_equal(array, np.array([[0, 1, 2], [3, 4, 5]], np.float32), strict=True)

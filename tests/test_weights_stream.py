@@ -11,15 +11,6 @@ from handmade_torch import listed, old_parameter, short, stream_file
 from weights_converter import read_tensors
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 # -- made by hand ---------------------------------------------------------------------------------------------------
 
 

@@ -16,15 +16,6 @@ from handmade_torch import (
 from weights_converter import read_tensors
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 def test_a_parameter_comes_with_values_shape_and_dtype(read):
     arrays = read(tar_file())
     np.testing.assert_array_equal(arrays["w"], np.array([[0, 1, 2], [3, 4, 5]], np.float32), strict=True)

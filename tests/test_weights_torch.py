@@ -10,15 +10,6 @@ from handmade_files import SIX, call, program, storage, tensor, text, torch_file
 from weights_converter import WeightsFileError, read_tensors
 
 
-@pytest.fixture
-def read(tmp_path):
-    """A function that writes bytes to a file and reads its tensors."""
-    def read(content):
-        (tmp_path / "weights.bin").write_bytes(content)  # not .pth: the content decides
-        return read_tensors(tmp_path / "weights.bin")
-    return read
-
-
 # -- made by hand ---------------------------------------------------------------------------------------------------
 
 
