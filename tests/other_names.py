@@ -210,8 +210,9 @@ def as_caffe(arrays):
     return caffe(*(layer(*(of[i] for i in sorted(of)), name=name) for name, of in blobs.items()))
 
 
-def onnx_nodes(name, names, *, v1, epsilon=1e-5, pool=((1, 1, 1, 1), 0), strides=2, mixed_epsilon=None, transposed=1):
-    """Convolutions, batch norms, pooling and head of the graph; what lies between is not read."""
+def onnx_nodes(name, names, *, v1, epsilon=1e-5, pool=((1, 1, 1, 1), 0), strides=2, mixed_epsilon=None, head={"transB": 1},
+               without=None):
+    """Convolutions, batch norms, pooling and head of the graph, without the node of one weight; no more is read."""
     nodes = []
     stride_number = 1 if v1 or KINDS[name][0].__name__ == "BasicBlock" else 2
     for count, (unit, (weight, _, gamma, *_)) in enumerate(names[0].items()):
@@ -225,8 +226,9 @@ def onnx_nodes(name, names, *, v1, epsilon=1e-5, pool=((1, 1, 1, 1), 0), strides
     pads, ceil = pool
     nodes.append(node("MaxPool", ["x"], ["pool"], attribute("kernel_shape", ints=[3, 3]), attribute("strides", ints=[2, 2]),
                       attribute("pads", ints=pads), attribute("ceil_mode", i=ceil)))
-    nodes.append(node("Gemm", ["x", names[1][0], names[1][1]], ["logits"], attribute("transB", i=transposed)))
-    return b"".join(nodes)
+    attributes = [attribute(key, **{"f" if isinstance(value, float) else "i": value}) for key, value in head.items()]
+    nodes.append(node("Gemm", ["x", names[1][0], names[1][1]], ["logits"], *attributes))
+    return b"".join(node for node in nodes if not without or without.encode() not in node)
 
 
 def as_onnx(arrays, nodes):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tinyresnet.cifar import CLASSES as CIFAR_CLASSES
-from tinyresnet.layers import Conv2d
+from tinyresnet.layers import BatchNorm2d, Conv2d, Linear
 from weights_converter.names import Found
 from weights_converter.networks import CIFAR, Network
 from weights_converter.onnx import Graph
@@ -50,26 +50,41 @@ def scheme_config(found: Found) -> dict:
 
 
 def graph_config(found: Found, graph: Graph) -> dict:
-    """The facts that the graph tells. Raises ValueError if it differs from our network in anything."""
+    """The facts that the graph tells. Raises ValueError if it differs from our network in any operation with weights.
+
+    What lies between these, and which operation follows which, is not looked at.
+    """
     ours = {stored: name for name, stored in found.stored.items()}
+    graph = {operation: {ours.get(name, name): node for name, node in nodes.items()} for operation, nodes in graph.items()}
+    graph["Gemm"] = {name: node | {"transB": 1} for name, node in graph["Gemm"].items()}  # one stored otherwise was turned
     epsilons = {node["epsilon"] for node in graph["BatchNormalization"].values()}
     if len(epsilons) != 1 or not 0 <= min(epsilons) < 1:
         raise ValueError(f"expected batch norms of one small epsilon in the graph, got {sorted(epsilons)[:5]}")
-    nodes = {ours.get(name, name): node for name, node in graph["Conv"].items()}
-    second = nodes.get("layer2.0.conv1.weight", {})
+    second = graph["Conv"].get("layer2.0.conv1.weight", {})
     config = pool_config(found.network, graph) | {
         "eps": epsilons.pop(), "stride_in_1x1": found.network.body == 3 and second.get("strides") == (2, 2)}
-    layers = found.network.thin(**config).named_layers()
-    expected = {
-        f"{name}.weight": {"strides": (layer.stride,) * 2, "pads": (layer.padding,) * 4, "group": 1, "dilations": (1, 1),
-                           "auto_pad": "NOTSET"}
-        for name, layer in layers if isinstance(layer, Conv2d)
-    }
-    for name, node in nodes.items():
-        if node != expected.get(name):
-            raise ValueError(f"its graph is not that of a {found.network}: expected at {name[:80]!r} {expected.get(name)}, "
-                             f"got {str(node)[:200]}")
+    for operation, expected in expected_nodes(found.network, config).items():
+        for name in expected | graph[operation]:
+            wanted, node = (nodes.get(name, "no node") for nodes in (expected, graph[operation]))
+            if node != wanted:
+                raise ValueError(f"its graph is not that of a {found.network}: expected as {operation} with {name[:80]!r} "
+                                 f"{wanted}, got {str(node)[:200]}")
     return config
+
+
+def expected_nodes(network: Network, config: dict) -> Graph:
+    """The operations of our network that have weights, as onnx.graph_facts would give them under our names."""
+    nodes: Graph = {"Conv": {}, "BatchNormalization": {}, "Gemm": {}}
+    for name, layer in network.thin(**config).named_layers():
+        if isinstance(layer, Conv2d):
+            nodes["Conv"][f"{name}.weight"] = {
+                "strides": (layer.stride,) * 2, "pads": (layer.padding,) * 4, "group": 1, "dilations": (1, 1),
+                "auto_pad": "NOTSET"}
+        elif isinstance(layer, BatchNorm2d):
+            nodes["BatchNormalization"][f"{name}.weight"] = {"epsilon": layer.eps}
+        elif isinstance(layer, Linear) and network.num_classes:
+            nodes["Gemm"][f"{name}.weight"] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+    return nodes
 
 
 def pool_config(network: Network, graph: Graph) -> dict:

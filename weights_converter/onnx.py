@@ -77,7 +77,8 @@ def graph_facts(file: BinaryIO) -> Graph:
         {"Conv": {"conv1.weight": {"strides": (2, 2), "pads": (3, 3, 3, 3), ...}, ...}, ...}
 
     Operations and attributes are those of DEFAULTS, whose values stand for attributes not given. A MaxPool, which has no
-    weight, goes by its output; a BatchNormalization by its scale, gamma. Pads are top, left, bottom, right.
+    weight, goes by its output; a BatchNormalization by its scale, gamma. Pads are top, left, bottom, right. Which node's
+    output goes where is not read. Raises ValueError if two nodes have the same weight.
     """
     facts: Graph = {operation: {} for operation in DEFAULTS}
     for graph in each(message_of(file), GRAPH, BYTES):
@@ -87,8 +88,9 @@ def graph_facts(file: BinaryIO) -> Graph:
                 names = chain(each(node, INPUT, BYTES), each(node, OUTPUT, BYTES))
                 name = decoded(next(islice(names, 1, None), node[:0]))
                 found = attributes_of(node, DEFAULTS[operation])
-                if facts[operation].setdefault(name, found) != found:
-                    raise ValueError(f"two nodes {operation} with {name[:80]!r} differ: {facts[operation][name]}, {found}")
+                if name in facts[operation]:
+                    raise ValueError(f"two nodes {operation} have the weight {name[:80]!r}")
+                facts[operation][name] = found
     return facts
 
 
