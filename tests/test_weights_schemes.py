@@ -164,6 +164,23 @@ def test_layers_counted_through_a_cifar_network_find_their_places(name, n, tmp_p
     assert model.config["depths"] == [n, n, n] and model.config["cifar_stem"] and not model.config["option_a"]
 
 
+@pytest.mark.parametrize("name, named, scheme, alone", [
+    ("resnet18", other_names.numbered_caffe_names, "numbered Caffe", "resnet20, resnet32, resnet44, resnet56, resnet110"),
+    ("resnet20", other_names.transformers_names, "transformers", "resnet18, resnet34, resnet50, resnet101, resnet152"),
+])
+def test_names_under_which_nobody_publishes_such_a_network_are_refused_since_its_input_is_unknown(
+        name, named, scheme, alone, tmp_path):
+    names = named(name, units_of(name))
+    with pytest.raises(WeightsFileError, match=f"names as in {scheme}, which are published for {alone} alone"):
+        loaded(as_safetensors(renamed(state_of(name), names)), tmp_path)
+
+
+def test_digits_of_other_scripts_are_no_numbers_of_blocks(tmp_path):
+    state = {name.replace("layer1.0", "layer1.\u0660"): array for name, array in state_of("resnet20").items()}
+    with pytest.raises(WeightsFileError, match="10 unexpected: layer1.\u0660"):
+        loaded(torch_state(state), tmp_path)
+
+
 def test_two_arrays_of_one_name_are_not_taken_for_one(tmp_path):
     state = state_of("resnet20")
     with pytest.raises(WeightsFileError, match="1 unexpected: linear.weight"):
@@ -241,7 +258,13 @@ def test_the_graph_is_believed_more_than_the_names(options, facts, tmp_path):
     ({"epsilon": float("inf")}, "batch norms of one small epsilon"),
     ({"epsilon": float("nan")}, "batch norms of one small epsilon"),
     ({"pool": ((1, 1, 1, 1), 1)}, "expected one 3x3 pooling of stride 2"),
-    ({"strides": 1}, r"not that of a ResNet-50: expected at 'conv1.weight' .*'strides': \(2, 2\).* got .*\(1, 1\)"),
+    ({"strides": 1}, r"not that of a ResNet-50: expected as Conv with 'conv1.weight' .*\(2, 2\).* got .*\(1, 1\)"),
+    ({"head": {"transB": 1, "alpha": 2.0}}, "expected as Gemm with 'fc.weight' .*'alpha': 1.0.* got .*'alpha': 2.0"),
+    ({"head": {"transB": 1, "beta": 0.5}}, "expected as Gemm .* got .*'beta': 0.5"),
+    ({"head": {"transB": 1, "transA": 1}}, "expected as Gemm .* got .*'transA': 1"),
+    ({"without": "stage3_conv4_weight"}, "expected as Conv with 'layer3.1.conv1.weight' .* got no node"),
+    ({"without": "stage3_batchnorm4_gamma"}, "expected as BatchNormalization with 'layer3.1.bn1.weight' .* got no node"),
+    ({"without": "dense0_weight"}, "expected as Gemm with 'fc.weight' .* got no node"),
 ])
 def test_a_graph_of_another_network_is_refused(options, words, tmp_path):
     with pytest.raises(WeightsFileError, match=words):
@@ -260,4 +283,4 @@ def test_a_head_that_the_graph_does_not_transpose_is_transposed(tmp_path):
     state = state_of("resnet18")
     names = other_names.torchvision_names("resnet18", units_of("resnet18"))
     turned = state | {"fc.weight": np.ascontiguousarray(state["fc.weight"].T)}
-    check_same(loaded(as_onnx(turned, onnx_nodes("resnet18", names, v1=False, transposed=0)), tmp_path), state)
+    check_same(loaded(as_onnx(turned, onnx_nodes("resnet18", names, v1=False, head={})), tmp_path), state)

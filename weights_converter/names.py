@@ -69,6 +69,9 @@ def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
             if found.network.missing and not partial:
                 raise ValueError(f"is a {found.network} without {' and '.join(found.network.missing)}; --partial, in "
                                  "Python partial=True, converts what is there")
+            if found.network.name not in scheme.networks:
+                raise ValueError(f"is a {found.network} under names as in {scheme.title}, which are published for "
+                                 f"{', '.join(scheme.networks)} alone: what its input is, nobody says")
             return found
     raise ValueError(f"is of no network known here{reason_in(tensors) or nearest(whole)}")
 

@@ -18,12 +18,13 @@ A pattern names what it finds: `head`, `stem` or `kind` the word for the layer, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
 from tinyresnet.images import IMAGENET, Preprocessing
-from weights_converter.networks import Network
+from tinyresnet.resnet import DEPTHS
+from weights_converter.networks import CIFAR, KINDS, Network
 
 Place = tuple[int, int, int]  # stage from 1, block from 0, convolution in it from 1, or 0 for that of the shortcut
 
@@ -33,12 +34,14 @@ LEAVES = {"kernel": "weight", "W": "weight", "gamma": "weight", "b": "bias", "be
 STATISTICS = ("running_mean", "running_var", "factor")
 BLOBS = {"bn": STATISTICS, "BatchNorm": STATISTICS}  # by number; of other layers a weight and a bias
 
+FORM = re.VERBOSE | re.ASCII
+
 TORCHVISION = re.compile(r"""
     (?: (?P<stem>conv|bn)1
       | (?:layer|ResBlock)(?P<stage>\d)\.(?P<block>\d+)\.
         (?P<kind>conv(?=[1-3])|bn(?=[1-3])|(?:downsample|shortcut)\.[01](?=\.))(?P<number>[1-3]?)
       | (?P<head>fc|linear)
-    )\.(?P<leaf>weight|bias|running_mean|running_var)""", re.VERBOSE)
+    )\.(?P<leaf>weight|bias|running_mean|running_var)""", FORM)
 
 TRANSFORMERS = re.compile(r"""
     (?: (?:resnet\.)?
@@ -47,19 +50,19 @@ TRANSFORMERS = re.compile(r"""
             (?P<kind>convolution|normalization)
         )
       | (?P<head>classifier\.1)
-    )\.(?P<leaf>weight|bias|running_mean|running_var)""", re.VERBOSE)
+    )\.(?P<leaf>weight|bias|running_mean|running_var)""", FORM)
 
 CAFFE = re.compile(r"""
     (?: (?P<stem>conv|bn(?=_)|scale(?=_))(?:_conv)?1
       | (?P<kind>res|bn|scale)(?P<stage>\d)(?P<block>[a-z]\d*)_branch(?P<number>1|2[abc])
       | (?P<head>fc\d*)
-    )/(?P<leaf>\d)""", re.VERBOSE)
+    )/(?P<leaf>\d)""", FORM)
 
 NUMBERED_CAFFE = re.compile(r"""
     (?: (?P<stem>Convolution|BatchNorm|Scale)1(?=/)
       | (?P<kind>Convolution|BatchNorm|Scale)(?P<number>\d+)
       | (?P<head>InnerProduct1)
-    )/(?P<leaf>\d)""", re.VERBOSE)
+    )/(?P<leaf>\d)""", FORM)
 
 EARLY_KERAS = re.compile(r"""
     (?: .*/ )?
@@ -68,7 +71,7 @@ EARLY_KERAS = re.compile(r"""
              | (?P<head>fc\d*)
     ) (?:_\d+)? / (?:(?P=layer)_)?
     (?P<leaf>W|b|kernel|bias|gamma|beta|running_mean|running_std|moving_mean|moving_variance)
-    (?:_\d+)? (?: :0)?""", re.VERBOSE)
+    (?:_\d+)? (?: :0)?""", FORM)
 
 KERAS = re.compile(r"""
     (?: .*/ )?
@@ -76,14 +79,14 @@ KERAS = re.compile(r"""
       | conv(?P<stage>\d)_block(?P<block>\d+)_(?P<number>\d)_(?P<kind>conv|bn)
       | (?P<head>probs|predictions)
     ) (?:_\d+)? /
-    (?P<leaf>kernel|bias|gamma|beta|moving_mean|moving_variance) (?: :0)?""", re.VERBOSE)
+    (?P<leaf>kernel|bias|gamma|beta|moving_mean|moving_variance) (?: :0)?""", FORM)
 
 GLUON = re.compile(r"""
     resnetv1\d+_
     (?: (?P<stem>conv|batchnorm)0
       | stage(?P<stage>\d)_(?P<kind>conv|batchnorm)(?P<number>\d+)
       | (?P<head>dense0)
-    )_(?P<leaf>weight|bias|gamma|beta|running_mean|running_var)""", re.VERBOSE)
+    )_(?P<leaf>weight|bias|gamma|beta|running_mean|running_var)""", FORM)
 
 
 # -- the place of an array in a block -------------------------------------------------------------------------------
@@ -143,6 +146,7 @@ class Scheme(NamedTuple):
     channels_last: bool = False  # convolutions (K, K, C, O), linear (in, out)
     bgr: bool = False  # blue comes first in the input
     mean_image: bool = False  # was subtracted, and its channels' means are in `preprocessing`
+    networks: Collection[str] = DEPTHS  # whose published weights these are: of others the names tell no input
 
     def our_name(self, match: re.Match, network: Network) -> str:
         """torchvision's name for what this is in the network."""
@@ -171,7 +175,7 @@ TIMM = Scheme("timm", TORCHVISION, torchvision_place,  # the same names; its tra
 V1 = {"stride_in_1x1": True}
 KERAS_INPUT = zero_to_255(123.68, 116.779, 103.939)
 SCHEMES = (
-    Scheme("torchvision", TORCHVISION, torchvision_place),
+    Scheme("torchvision", TORCHVISION, torchvision_place, networks=KINDS),
     Scheme("transformers", TRANSFORMERS, transformers_place, preprocessing=replace(IMAGENET, interpolation="bicubic")),
     Scheme("Keras", KERAS, keras_place, V1 | {"eps": 1.001e-5}, KERAS_INPUT, channels_last=True, bgr=True),
     Scheme("Keras 0.2", EARLY_KERAS, caffe_place, V1 | {"eps": 1e-3, "keras_pool": True}, KERAS_INPUT, channels_last=True,
@@ -180,5 +184,5 @@ SCHEMES = (
            mean_image=True),
     Scheme("Gluon", GLUON, gluon_place, V1),
     Scheme("numbered Caffe", NUMBERED_CAFFE, numbered_place,
-           preprocessing=replace(zero_to_255(125.3, 122.95, 113.87), resize=32, crop=32), mean_image=True),
+           preprocessing=replace(zero_to_255(125.3, 122.95, 113.87), resize=32, crop=32), mean_image=True, networks=CIFAR),
 )
