@@ -10,6 +10,7 @@ from handmade_protobuf import onnx as onnx_file
 
 from weights_converter import WeightsFileError, read_tensors
 from weights_converter.onnx import graph_facts
+from weights_converter.read import read_graph
 
 
 def facts_of(*nodes):
@@ -132,6 +133,13 @@ def test_facts_of_a_pooling_stand_under_its_output():
 def test_convolutions_do_not_share_a_weight():
     with pytest.raises(ValueError, match="two nodes Conv have the weight 'w'"):
         facts_of(node("Conv", ["x", "w"], ["y"]), node("Conv", ["y", "w"], ["z"]))
+
+
+def test_a_brace_in_the_producers_name_does_not_make_it_safetensors(tmp_path):
+    graph = node("Conv", ["x", "w"], ["y"]) + field(5, tensor())
+    (tmp_path / "in").write_bytes(content := field(1, 8) + field(2, "abcd{ef") + field(7, graph))
+    assert content[8:9] == b"{"
+    assert list(read_tensors(tmp_path / "in")) == ["w"] == list(read_graph(tmp_path / "in")["Conv"])
 
 
 # -- written by the package onnx --------------------------------------------------------------------------------------

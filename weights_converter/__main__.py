@@ -101,7 +101,7 @@ def download(options: argparse.Namespace) -> str:
         print(f"downloading {entry.address}, {entry.mebibytes:.1f} MiB", flush=True)
         path = fetch(entry.address, cache_folder() / entry.file, sha256=entry.sha256, limit=entry.limit)
     print(f"{path}: as published, licence {entry.licence}", flush=True)
-    summary = convert(path, out, preprocessing=entry.preprocessing)
+    summary = convert(path, out)
     return f"{out}: {summary}\npublished accuracy: top-1 {entry.top1} %, top-5 {entry.top5} % ({entry.source})"
 
 

@@ -67,6 +67,11 @@ def published(name: str) -> Published:
     return CATALOGUE[name]
 
 
+def of_hash(sha256: str) -> Published | None:
+    """The entry of the file with this SHA-256, whatever it is called."""
+    return next((entry for entry in CATALOGUE.values() if sha256.startswith(entry.sha256)), None)
+
+
 def as_rows() -> list[dict[str, Any]]:
     """The catalogue in JSON's types."""
     return [{"name": name, **entry._asdict(), "preprocessing": asdict(entry.preprocessing)}

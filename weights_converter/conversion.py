@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.images import Preprocessing
 from tinyresnet.weights import WeightsFileError, naming, read_arrays, write_arrays
 from weights_converter.facts import facts_of
 from weights_converter.names import Found, recognise, unwrap
@@ -34,7 +32,8 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         changes = "".join(f"; {change}" for change in self.changes)
         return (f"{describe(self.network, self.facts['config'])}: {self.arrays} arrays, {self.parameters:,} parameters; "
-                f"names as in {self.scheme}{changes}; source sha256 {self.sha256[:16]}...")
+                f"{input_in_words(self.facts['preprocessing'])}; names as in {self.scheme}{changes}; "
+                f"source sha256 {self.sha256[:16]}...")
 
     def as_dict(self) -> dict[str, Any]:
         """The same for machines, in JSON's types and under keys that stay:
@@ -48,11 +47,9 @@ class Summary(NamedTuple):
                 "arrays": self.arrays, "parameters": self.parameters, "sha256": self.sha256}
 
 
-def convert(path: str | Path, out: str | Path, *, preprocessing: Preprocessing | None = None,
-            partial: bool = False) -> Summary:
+def convert(path: str | Path, out: str | Path, *, partial: bool = False) -> Summary:
     """Write the network in the file `path` to `out`, an .npz in tinyresnet's layout.
 
-    preprocessing: what its input went through, where that is known better than by the names.
     partial: take also a network whose head, or last stages and head, are missing. `out` then holds the stages that are
     there, and in the place of the head one class whose weights are zeros: model.features works, and model.replace_head
     gives it a head to train. What is missing is kept in model.origin["missing"].
@@ -65,8 +62,6 @@ def convert(path: str | Path, out: str | Path, *, preprocessing: Preprocessing |
         if own_facts(path):
             raise ValueError("is tinyresnet's own file, nothing is left to convert; read it with tinyresnet.load_model")
         arrays, summary = translate(path, read_tensors(path), partial=partial)
-    if preprocessing:
-        summary.facts["preprocessing"] = asdict(preprocessing)
     write_arrays(out, arrays, summary.facts)
     return summary
 
@@ -76,8 +71,9 @@ def translate(path: str | Path, tensors: dict[str, Array], *, partial: bool) -> 
     graph = read_graph(path)
     found = recognise(prepared(tensors, graph), partial=partial)
     tensors.clear()  # every array is let go as soon as it is copied
-    if found.scheme.pattern is TORCHVISION and found.network.name not in CIFAR and is_safetensors(path):
-        found = found._replace(scheme=TIMM)
+    if found.scheme.pattern is TORCHVISION and found.network.name not in CIFAR:
+        with open(path, "rb") as file:
+            found = found._replace(scheme=TIMM) if is_safetensors(file.read(9)) else found
     sha256 = sha256_of(path)
     facts = facts_of(found, graph, {"file": Path(path).name, "sha256": sha256})
     arrays, changes = in_our_terms(found)
@@ -115,6 +111,8 @@ def in_our_terms(found: Found) -> tuple[dict[str, Array], list[str]]:
         changes.append("input turned from BGR to RGB")
     if found.scheme.mean_image:
         changes.append("mean image replaced by its channels' means")
+    if found.scheme is TIMM:
+        changes.append("the input's size and interpolation are a guess: timm's training a1")
     for name in list(arrays):
         arrays[name] = in_our_layout(name, arrays[name])
     changes += fold(arrays)
@@ -187,6 +185,13 @@ def describe(network: Network, config: dict) -> str:
         f"without {' and '.join(network.missing)}" if network.missing else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def input_in_words(preprocessing: dict) -> str:
+    """What an image goes through, in a few words."""
+    size, numbers = preprocessing["resize"], {name: preprocessing[name] for name in ("mean", "std")}
+    return ", ".join([f"input resized to {size} ({preprocessing['interpolation']})", f"cropped to {preprocessing['crop']}",
+                      *(f"{name} {' '.join(f'{value:.4g}' for value in values)}" for name, values in numbers.items())])
 
 
 def sha256_of(path: str | Path) -> str:

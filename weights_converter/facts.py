@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tinyresnet.cifar import CLASSES as CIFAR_CLASSES
 from tinyresnet.layers import BatchNorm2d, Conv2d, Linear
+from weights_converter.catalogue import of_hash
 from weights_converter.names import Found
 from weights_converter.networks import CIFAR, Network
 from weights_converter.onnx import Graph
@@ -29,15 +30,17 @@ POOLS: dict[tuple, dict] = {  # pads and ceil_mode of a 3x3 pooling of stride 2
 def facts_of(found: Found, graph: Graph, origin: dict) -> dict:
     """The facts that tinyresnet keeps beside the arrays, as ResNet.facts gives them.
 
-    graph: as onnx.graph_facts gives it, {} if the file has none. Where the head is missing, there is one class, without a
-    name. Raises ValueError if the graph is of another network.
+    graph: as onnx.graph_facts gives it, {} if the file has none. origin: file and sha256; what the catalogue says of this
+    hash is believed more than the names. Where the head is missing, there is one class, without a name. Raises ValueError
+    if the graph is of another network.
     """
     network, scheme = found.network, found.scheme
     config = graph_config(found, graph) if graph else scheme_config(found)
     facts = network.thin(**config).facts()
     facts["config"] |= {"width": network.width, "num_classes": network.num_classes or 1}
-    if scheme.preprocessing:
-        facts["preprocessing"] = asdict(scheme.preprocessing)
+    entry = of_hash(origin["sha256"])
+    if preprocessing := entry.preprocessing if entry else scheme.preprocessing:
+        facts["preprocessing"] = asdict(preprocessing)
     if network.missing:
         origin = origin | {"missing": network.missing}
     return facts | {"classes": classes_of(network), "origin": origin}

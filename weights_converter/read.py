@@ -33,15 +33,18 @@ def read_graph(path: str | Path) -> onnx.Graph:
     """
     with open(path, "rb") as file, naming(path):
         head = file.read(512)
-        if head.startswith(PROTOBUF) and head[8:9] != b"{" and onnx.GRAPH in present(message_of(file), onnx.GRAPH):
+        protobuf = head.startswith(PROTOBUF) and not is_safetensors(head)
+        if protobuf and onnx.GRAPH in present(message_of(file), onnx.GRAPH):
             return onnx.graph_facts(file)
     return {}
 
 
-def is_safetensors(path: str | Path) -> bool:
-    """Whether a file of weights, which is read without an error, is of this format."""
-    with open(path, "rb") as file:
-        return file.read(9)[8:] == b"{"
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file begins so: its table's length in 8 bytes, of which the last is 0, and a brace.
+
+    Protobuf may have the same brace, behind a text; of a length of 2^56 or more the reader says what is wrong with it.
+    """
+    return head[8:9] == b"{" and (head[7] == 0 or not head.startswith(PROTOBUF))
 
 
 def read_by_content(file: BinaryIO) -> dict[str, Array]:
@@ -58,7 +61,7 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
         raise ValueError("is a bare Python pickle, a program and not weights; save the arrays with np.savez")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return hdf5.read(file)
-    if head[8:9] == b"{":
+    if is_safetensors(head):
         return safetensors.read(file)
     if head.startswith(PROTOBUF):
         return read_protobuf(file)
