@@ -120,7 +120,7 @@ def relative_difference(y: Array, right: Array) -> float:
     if y.shape != right.shape:
         return np.nan
     difference = np.linalg.norm((y - right).astype(float)) / np.linalg.norm(right.astype(float))
-    return float(np.nan_to_num(difference, nan=np.inf))
+    return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf))
 
 
 def without_antialias(image: Array, preprocessing: Preprocessing) -> Array:

@@ -110,6 +110,11 @@ def state_of(name="resnet18", width=2, num_classes=5, seed=0):
     return {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
 
 
+def without(state, *parts):
+    """The arrays but those of these parts"""
+    return {name: array for name, array in state.items() if name.split(".")[0] not in parts}
+
+
 def npy(array):
     """The bytes of a .npy file"""
     buffer = io.BytesIO()

@@ -60,6 +60,16 @@ def test_a_part_of_an_earlier_try_is_continued(serve, path):
     assert (path.read_bytes(), ranges) == (BODY, ["bytes=1000-"])
 
 
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_a_part_that_is_whole_is_kept_without_asking(offline, serve, path, monkeypatch):
+    monkeypatch.setenv("TINYRESNET_OFFLINE", offline)
+    path.parent.mkdir()
+    path.with_name("weights.pth.part").write_bytes(BODY)
+    address, ranges = serve(answer(416))
+    fetch(address, path, sha256=SHA256)
+    assert (path.read_bytes(), names_in(path.parent), ranges) == (BODY, ["weights.pth"], [])
+
+
 @pytest.mark.parametrize("misfit", [
     answer(200, BODY),
     answer(206, BODY, Content_Range=f"bytes 0-{len(BODY) - 1}/{len(BODY)}"),

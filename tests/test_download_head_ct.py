@@ -64,6 +64,7 @@ HOSTILE = {
     "a bomb": (lambda s: zipped(s, ("zeros", bytes(head_ct.MAX_BYTES))), "expected at most 1000 entries of 104,857,600"),
     "a bomb that says it is small": (lying, "damaged one (Bad CRC-32"),
     "too many entries": (lambda s: zipped(s, *((f"{k}", b"") for k in range(800))), "got 1001 of"),
+    "a name of 300 letters": (lambda s: zipped(s, ("x" * 300, b"")), "a name of 300 characters, expected 200 at most"),
     "an entry in another's place": (lambda s: zipped(s, ("labels.csv/x", b"")), "File exists: 'labels.csv'"),
     "an unusual compression": (lambda s: zipped(s, method=zipfile.ZIP_LZMA), "compressed by method 14"),
     "no labels": (lambda s: zipped(without(s, LABELS)), "holds no labels.csv"),

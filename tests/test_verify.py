@@ -95,6 +95,15 @@ def test_what_is_right_fits(options):
     assert verdict.fits and verdict.words.startswith("fits: misfit 0.0")
 
 
+@pytest.mark.parametrize("pictures_given", [1, ENOUGH])
+def test_without_a_head_the_verdict_says_that_colours_cannot_be_told(pictures_given):
+    model = trained()
+    model.replace_head(1, rng=np.random.default_rng(0))
+    verdict = judge(Weights.of(model), pictures(pictures_given))
+    assert verdict.fits and verdict.words.endswith("blue for red cannot be seen: there is no head, whose answers would be "
+                                                   "less sure")
+
+
 @pytest.mark.parametrize("way", FAULTS, ids=by_name)
 def test_a_fault_is_found_and_named(way, thin):
     verdict = judge(way(thin), pictures())

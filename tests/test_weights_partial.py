@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from handmade_files import state_of
+from handmade_files import state_of, without
 from other_names import as_safetensors, lively, renamed, transformers_names, units_of
-from test_weights_convert import without
 
 from tinyresnet import load_model, save_weights
 from tinyresnet.resnet import DEPTHS

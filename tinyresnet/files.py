@@ -1,4 +1,4 @@
-"""Writing a file so that it is either the old one or the new one, never half of it."""
+"""Reading no more of a file than is there, and writing it so that it is the old one or the new one, never half of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy import ndarray as Array
 
 
 def explain(error: Exception) -> str:
@@ -13,6 +17,18 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def read_bytes(file: BinaryIO, start: int, size: int) -> Array:
+    """The bytes from `start` on, as (size,) uint8. Raises ValueError, before it reserves memory, if the file is shorter."""
+    end = file.seek(0, os.SEEK_END)
+    if start + size > end:
+        raise ValueError(f"the file is cut: expected {size} bytes at byte {start}, it has {end}")
+    data = np.empty(size, dtype=np.uint8)
+    file.seek(start)
+    if file.readinto(data) != size:  # type: ignore[attr-defined]
+        raise ValueError("the file became shorter while it was read")
+    return data
 
 
 @contextmanager

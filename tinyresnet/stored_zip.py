@@ -16,8 +16,9 @@ import struct
 import zlib
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
 from numpy import ndarray as Array
+
+from tinyresnet.files import read_bytes
 
 LOCAL = struct.Struct("<4s5H3L2H")  # signature, version, flags, method, time, date, crc, 2 sizes, 2 lengths
 CENTRAL = struct.Struct("<4s6H3L5H2L")  # the same with 2 versions; comment, disk, 2 attributes, start of header
@@ -72,10 +73,7 @@ def read_entry(file: BinaryIO, entries: dict[str, Entry], name: str) -> Array:
     if name not in entries:
         raise ValueError(f"zip entry {name!r} is missing")
     entry = entries[name]
-    data = np.empty(entry.size, dtype=np.uint8)  # read_directory has seen that the file is long enough
-    file.seek(entry.start)
-    if file.readinto(data) != entry.size:  # type: ignore[attr-defined]
-        raise ValueError(f"the file ends inside zip entry {name!r}")
+    data = read_bytes(file, entry.start, entry.size)
     crc = zlib.crc32(data.data)
     if crc != entry.crc:
         raise ValueError(f"zip entry {name!r} is damaged: expected checksum {entry.crc:08x}, got {crc:08x}")

@@ -33,6 +33,7 @@ SILENT = ("stride_in_1x1", "eps", "caffe_pool", "keras_pool")  # facts that chan
 LATER = {"keras_pool": False, "cifar_stem": False, "option_a": False}  # what earlier files mean, which do not have them
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
+MAX_DIMENSIONS = 32
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free
 
 # The first line of a .npy file, exactly as NumPy writes it, and for numbers only.
@@ -203,6 +204,8 @@ def parse_npy(data: Array, name: str) -> Array:
         raise ValueError(f"{name!r} is not an array of numbers, its header says {header[:120]!r}")
     dtype = np.dtype(match[1])
     shape = tuple(int(size) for size in match[3].split(",") if size.strip())
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{name!r} has {len(shape)} sides, expected at most {MAX_DIMENSIONS}")
     if prod(shape) * dtype.itemsize != data.size - start or max(shape, default=0) > MAX_SIDE:
         raise ValueError(f"{name!r} should hold {dtype} of shape ({match[3][:100]}), but has {data.size - start} bytes")
     flat = data[start:].view(dtype)

@@ -41,9 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         result = COMMANDS[options.command](options)
-        print(result)
+        encoding = sys.stdout.encoding or "utf-8"  # a name in a file may have letters that the terminal has not
+        print(str(result).encode(encoding, "backslashreplace").decode(encoding))
     except KeyboardInterrupt:
-        print(f"\nweights_converter: interrupted; of a download, {GOES_ON}", file=sys.stderr)
+        hint = f"; {GOES_ON}" if options.command == "download" else ""
+        print(f"\nweights_converter: interrupted{hint}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"weights_converter: {explain(error)}", file=sys.stderr)

@@ -67,7 +67,10 @@ def convert(path: str | Path, out: str | Path, *, partial: bool = False) -> Summ
 
 
 def translate(path: str | Path, tensors: dict[str, Array], *, partial: bool) -> tuple[dict[str, Array], Summary]:
-    """The arrays of `convert`, from those that `path` holds, and the summary. Raises ValueError with the reason."""
+    """The arrays of `convert`, from those that `path` holds, which are taken out of `tensors`, and the summary.
+
+    Raises ValueError with the reason.
+    """
     graph = read_graph(path)
     found = recognise(prepared(tensors, graph), partial=partial)
     tensors.clear()  # every array is let go as soon as it is copied

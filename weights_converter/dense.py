@@ -7,28 +7,12 @@ the same work, so torch_tensors does it.
 
 from __future__ import annotations
 
-import os
 from math import prod
-from typing import BinaryIO
 
-import numpy as np
 from numpy import ndarray as Array
 
-from weights_converter.torch_tensors import (
-    MAX_DIMENSIONS, MAX_NAME, MAX_TENSORS, Storage, array_of, checked_view, elements, is_count,
-)
-
-
-def read_bytes(file: BinaryIO, start: int, size: int) -> Array:
-    """The bytes from `start` on, as (size,) uint8. Raises ValueError, before it reserves memory, if the file is shorter."""
-    end = file.seek(0, os.SEEK_END)
-    if start + size > end:
-        raise ValueError(f"the file is cut: expected {size} bytes at byte {start}, it has {end}")
-    data = np.empty(size, dtype=np.uint8)
-    file.seek(start)
-    if file.readinto(data) != size:  # type: ignore[attr-defined]
-        raise ValueError("the file became shorter while it was read")
-    return data
+from tinyresnet.weights import MAX_DIMENSIONS
+from weights_converter.torch_tensors import MAX_NAME, MAX_TENSORS, Storage, array_of, checked_view, elements, is_count
 
 
 def add_array(arrays: dict[str, Array], name: str, shape: tuple, dtype: str, data: Array) -> None:

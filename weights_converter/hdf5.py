@@ -30,7 +30,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.weights import MAX_SIDE
+from tinyresnet.weights import MAX_DIMENSIONS, MAX_SIDE
 
 SUPERBLOCK = struct.Struct("<8sB4x2B9xQ8xQ16xQ")  # signature, version, bytes of an address and a size, base, end, root
 HEADER = struct.Struct("<BxH4xL4x")  # version, number of messages, bytes of the first block of them
@@ -62,7 +62,6 @@ MAX_DATASETS = 10_000  # a ResNet-152 with its optimiser's state has about 2,200
 MAX_DEPTH = 32  # groups within groups
 MAX_LEVELS = 8  # of a B-tree; two hold up to 8,192 names
 MAX_NAME = 500  # characters, with the groups'; Keras's have about 60
-MAX_DIMENSIONS = 32
 
 Messages = dict[int, bytearray]
 

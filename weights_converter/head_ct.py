@@ -32,6 +32,7 @@ LICENCE = f"the licence of the head-CT slices stands at {PAGE}; they are picture
 IMAGES, POSITIVE = 200, 100
 MAX_BYTES = 100 << 20  # packed or unpacked; the set has 26 MB
 MAX_ENTRIES = 1000
+MAX_NAME = 200  # characters; no system takes more than 255 bytes between two slashes
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,  # what zipfile raises for a bad file,
            FileExistsError, NotADirectoryError)  # and what two entries in one place raise
@@ -96,6 +97,8 @@ def check_entries(entries: list[zipfile.ZipInfo]) -> None:
                          f"{size:,}")
     for entry in entries:
         name = checked_name(entry.filename.removesuffix("/").encode())
+        if len(name) > MAX_NAME:
+            raise ValueError(f"zip entry {name[:80]!r}... has a name of {len(name)} characters, expected {MAX_NAME} at most")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise ValueError(f"zip entry {name!r} is a link or a device, expected files")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -16,7 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 from numpy import ndarray as Array
 
-from weights_converter.dense import add_array, read_bytes
+from tinyresnet.files import read_bytes
+from weights_converter.dense import add_array
 from weights_converter.torch_tensors import is_count
 
 DTYPES = {

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy import ndarray as Array
 
+from tinyresnet.files import read_bytes
 from weights_converter.torch_tensors import Storage, elements, is_count
 from weights_converter.unpickle import Calls, run
 
@@ -48,12 +48,7 @@ class Tape:
 
     def raw(self, size: int) -> Array:
         """The next bytes, as (size,) uint8."""
-        part = self.part(size)
-        data = np.empty(size, dtype=np.uint8)  # part has seen that the file is long enough
-        self.file.seek(part.at)
-        if self.file.readinto(data) != size:  # type: ignore[attr-defined]
-            raise ValueError(f"the file ends inside the {size} bytes at byte {part.at}")
-        return data
+        return read_bytes(self.file, self.part(size).at, size)
 
     def integers(self, layout: str) -> tuple[int, ...]:
         """The next whole numbers, laid out as `struct` describes it."""

@@ -24,10 +24,10 @@ from typing import BinaryIO
 
 from numpy import ndarray as Array
 
+from tinyresnet.weights import MAX_DIMENSIONS
 from weights_converter.torch_tape import Tape
 from weights_converter.torch_tensors import (
-    DTYPES, MAX_DIMENSIONS, MAX_PICKLE, MAX_TENSORS, OLD_CALLS, Storage, View, array_of, check_claims, checked_view,
-    is_count, named_views,
+    DTYPES, MAX_PICKLE, MAX_TENSORS, OLD_CALLS, Storage, View, array_of, check_claims, checked_view, is_count, named_views,
 )
 from weights_converter.unpickle import Calls, Global
 

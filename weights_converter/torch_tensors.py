@@ -19,7 +19,7 @@ from typing import Literal, TypeGuard
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.weights import MAX_SIDE
+from tinyresnet.weights import MAX_DIMENSIONS, MAX_SIDE
 from weights_converter.unpickle import Calls, Global, set_items
 
 DTYPES = {
@@ -32,7 +32,6 @@ MAX_PICKLE = 1 << 20  # bytes; 100 for each tensor. One byte of pickle may becom
 MAX_DEPTH = 16  # dictionaries within dictionaries
 MAX_TENSORS = 10_000  # a ResNet-152 has 932
 MAX_NAME = 500  # characters; the longest of torchvision's have 36
-MAX_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -246,8 +245,7 @@ def named_views(tree: object, budget: int) -> dict[str, View]:
             budget -= 1
             if budget < 0 or len(waiting) > MAX_DEPTH:
                 raise ValueError("the file's dictionaries share their parts or are nested without end")
-            if len(name) > MAX_NAME or not name.isprintable():
-                raise ValueError(f"expected printable names of at most {MAX_NAME} characters, got {name[:80]!r}")
+            check_name(name)
             value = value.tensor() if type(value) is Parameter else value
             if type(value) is View:
                 add_view(found, name, value)
@@ -259,6 +257,12 @@ def named_views(tree: object, budget: int) -> dict[str, View]:
     if not found:
         raise ValueError("holds no tensors")
     return found
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless it is short and can be shown on a terminal."""
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError(f"expected printable names of at most {MAX_NAME} characters, got {name[:80]!r}")
 
 
 def children(name: str, value: dict | list | tuple) -> Iterator[tuple[str, object]]:

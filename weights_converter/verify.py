@@ -20,7 +20,7 @@ So chance stays below 1 / sqrt(n), and what lowers the misfit to 3/4 is none of 
 Three faults cannot be seen so: another epsilon (0.9 to 1.1 times), unless variances are small; another padding of the
 stem's pooling (0.9 to 1.1); and blue for red (0.9 to 1.3). Colours turned round make the answers less sure instead: with
 the right order ten photographs' mean entropy was lower by 0.1 in 95 draws of 100, with the wrong one in none of them.
-Ten pictures of CIFAR-10 do not suffice for that.
+Ten pictures of CIFAR-10 do not suffice for that, and a network without its head has no answers.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def judge(weights: Weights, pictures: Sequence[Array]) -> Verdict:
     if fit.misfit >= limit:  # what helps a little is no fact
         return Verdict(False, f"nothing fits: {scale}\n{words_of_misfit(weights, before, limit)}")
     lines = [f"fits much better when changed: {scale}", *steps] if steps else [f"fits: {scale}"]
-    if not steps and len(pictures) < ENOUGH:
+    if not steps and weights.facts["config"]["num_classes"] == 1:
+        lines.append("  blue for red cannot be seen: there is no head, whose answers would be less sure")
+    elif not steps and len(pictures) < ENOUGH:
         lines.append(f"  small faults, such as blue for red, are seen with {ENOUGH} photographs or more")
     return Verdict(not steps, "\n".join(lines))
 

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy import ndarray as Array
 
-from weights_converter.dense import read_bytes
+from tinyresnet.files import read_bytes
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # kinds
 SIZES = {FIXED64: 8, FIXED32: 4}
