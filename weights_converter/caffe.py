@@ -17,7 +17,9 @@ from typing import BinaryIO
 from numpy import ndarray as Array
 
 from weights_converter.dense import add_array
-from weights_converter.wire import BYTES, FIXED32, FIXED64, VARINT, each, last, message_of, packed, text, varints, whole
+from weights_converter.wire import (
+    BYTES, FIXED32, FIXED64, VARINT, Message, last, message_of, packed, parsed, parts, text, varints, whole,
+)
 
 LAYERS = {100: (1, 7), 2: (4, 6)}  # field of the net: fields of a layer with its name and its blobs
 OLD_SHAPE = (1, 2, 3, 4)
@@ -33,23 +35,23 @@ def read(file: BinaryIO) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     net = message_of(file)
     for layers, (name_field, blobs) in LAYERS.items():
-        for layer in each(net, layers, BYTES):
+        for layer in parts(net, layers):
             name = text(layer, name_field)
-            for index, blob in enumerate(each(layer, blobs, BYTES)):
+            for index, blob in enumerate(parts(layer, blobs)):
                 add_array(arrays, f"{name}/{index}", shape_of(blob), *numbers_of(blob))
     if not arrays:
         raise ValueError("is perhaps a Caffe file, but none of its layers holds blobs")
     return arrays
 
 
-def shape_of(blob: memoryview) -> tuple[int, ...]:
+def shape_of(blob: Message) -> tuple[int, ...]:
     """The shape as stored: the old form always has four sides, (1, 1, 1, O) for a bias."""
     if any(last(blob, side, VARINT) for side in OLD_SHAPE):
         return tuple(whole(blob, side) for side in OLD_SHAPE)
-    return tuple(varints(packed(last(blob, SHAPE, BYTES), DIM, VARINT), "i8").tolist())
+    return tuple(varints(packed(parsed(last(blob, SHAPE, BYTES)), DIM, VARINT), "i8").tolist())
 
 
-def numbers_of(blob: memoryview) -> tuple[str, Array]:
+def numbers_of(blob: Message) -> tuple[str, Array]:
     """NumPy's name of their dtype, and the bytes of the numbers."""
     doubles = packed(blob, DOUBLE_DATA, FIXED64)
     return ("f8", doubles) if doubles.size else ("f4", packed(blob, DATA, FIXED32))

@@ -22,7 +22,8 @@ from numpy import ndarray as Array
 
 from weights_converter.dense import add_array
 from weights_converter.wire import (
-    BYTES, FIXED32, FIXED64, VARINT, decoded, each, last, message_of, packed, present, text, varints, whole,
+    BYTES, FIXED32, FIXED64, VARINT, Message, decoded, each, last, message_of, packed, parsed, parts, present, text, varints,
+    whole,
 )
 
 GRAPH = 7
@@ -59,10 +60,10 @@ def read(file: BinaryIO) -> dict[str, Array]:
     Raises ValueError with the reason, also if they are sparse, quantised or in another file.
     """
     arrays: dict[str, Array] = {}
-    for graph in each(message_of(file), GRAPH, BYTES):
+    for graph in parts(message_of(file), GRAPH):
         if present(graph, SPARSE_INITIALIZER, QUANTIZATION):
             raise ValueError("the ONNX graph has sparse or quantised tensors; export it as dense floating-point numbers")
-        for tensor in each(graph, INITIALIZER, BYTES):
+        for tensor in parts(graph, INITIALIZER):
             add_array(arrays, text(tensor, NAME), *content(tensor))
         for name, tensor in constants(graph):
             add_array(arrays, name, *content(tensor))
@@ -81,12 +82,12 @@ def graph_facts(file: BinaryIO) -> Graph:
     output goes where is not read. Raises ValueError if two nodes have the same weight.
     """
     facts: Graph = {operation: {} for operation in DEFAULTS}
-    for graph in each(message_of(file), GRAPH, BYTES):
-        for node in each(graph, NODE, BYTES):
+    for graph in parts(message_of(file), GRAPH):
+        for node in parts(graph, NODE):
             operation = text(node, OP_TYPE)
             if operation in DEFAULTS:
                 names = chain(each(node, INPUT, BYTES), each(node, OUTPUT, BYTES))
-                name = decoded(next(islice(names, 1, None), node[:0]))
+                name = decoded(next(islice(names, 1, None), memoryview(b"")))
                 found = attributes_of(node, DEFAULTS[operation])
                 if name in facts[operation]:
                     raise ValueError(f"two nodes {operation} have the weight {name[:80]!r}")
@@ -97,22 +98,22 @@ def graph_facts(file: BinaryIO) -> Graph:
 # -- weights --------------------------------------------------------------------------------------------------------
 
 
-def constants(graph: memoryview) -> Iterator[tuple[str, memoryview]]:
+def constants(graph: Message) -> Iterator[tuple[str, Message]]:
     """Name and tensor of each node that puts out a constant tensor. Raises ValueError if the graph is quantised."""
-    for node in each(graph, NODE, BYTES):
+    for node in parts(graph, NODE):
         operation = text(node, OP_TYPE)
         if any(word in operation for word in QUANTISED):
             raise ValueError(f"the ONNX graph is quantised, by {operation[:80]!r}; take the model in floating point")
         if operation == "Constant":
             name = text(node, OUTPUT)
-            for attribute in each(node, ATTRIBUTE, BYTES):
-                if last(attribute, SPARSE_TENSOR, BYTES):
+            for attribute in parts(node, ATTRIBUTE):
+                if present(attribute, SPARSE_TENSOR):
                     raise ValueError(f"the constant {name[:80]!r} is sparse; export it as a dense tensor")
                 if tensor := last(attribute, T, BYTES):
-                    yield name, tensor
+                    yield name, parsed(tensor)
 
 
-def content(tensor: memoryview) -> tuple[tuple[int, ...], str, Array]:
+def content(tensor: Message) -> tuple[tuple[int, ...], str, Array]:
     """Shape, dtype (NumPy's name, or bfloat16) and bytes of a tensor."""
     if present(tensor, EXTERNAL_DATA) or whole(tensor, DATA_LOCATION):
         raise ValueError("the ONNX file has its tensors in another one; in onnx, save it whole: save(load(path), new)")
@@ -134,17 +135,17 @@ def content(tensor: memoryview) -> tuple[tuple[int, ...], str, Array]:
 # -- facts ----------------------------------------------------------------------------------------------------------
 
 
-def attributes_of(node: memoryview, defaults: dict) -> dict:
+def attributes_of(node: Message, defaults: dict) -> dict:
     """The node's attributes of these names, each of its default's type."""
     found = dict(defaults)
-    for attribute in each(node, ATTRIBUTE, BYTES):
+    for attribute in parts(node, ATTRIBUTE):
         name = text(attribute, ATTRIBUTE_NAME)
         if name in defaults:
             found[name] = value_of(attribute, defaults[name])
     return found
 
 
-def value_of(attribute: memoryview, default: object) -> object:
+def value_of(attribute: Message, default: object) -> object:
     """The value of an attribute, of the default's type."""
     if isinstance(default, float):
         number = np.frombuffer(last(attribute, F, FIXED32) or bytes(4), "<f4")[0]

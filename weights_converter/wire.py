@@ -28,28 +28,34 @@ from tinyresnet.files import read_bytes
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # kinds
 SIZES = {FIXED64: 8, FIXED32: 4}
 
-MAX_FIELDS = 100_000  # in a message; the graph of a ResNet-152 has 2,000. Each takes a microsecond, many times over
+MAX_FIELDS = 20_000  # in a message; the graph of a ResNet-152 has 2,000
 MAX_VARINT = 10  # bytes, for 64 bits
 MAX_TEXT = 2_000  # bytes
 MAX_SMALL = 1 << 12  # bytes of an array that may take more memory than the file gave to it: dimensions, not weights
 BLOCK = 1 << 16  # bytes of varints decoded at once
 
+Message = dict[int, list[tuple[int, memoryview]]]  # number of a field: kind and value each time it is there
 
-def message_of(file: BinaryIO) -> memoryview:
+
+def message_of(file: BinaryIO) -> Message:
     """The whole file, which is one message."""
-    return read_bytes(file, 0, file.seek(0, os.SEEK_END)).data
+    return parsed(read_bytes(file, 0, file.seek(0, os.SEEK_END)).data)
+
+
+def parsed(message: memoryview) -> Message:
+    """All fields of a message. Raises ValueError for what is none or reaches beyond the end."""
+    found: Message = {}
+    for count, (number, kind, value) in enumerate(fields(message)):
+        if count == MAX_FIELDS:
+            raise ValueError(f"a protobuf message has over {MAX_FIELDS} fields; weights are packed, many in one field")
+        found.setdefault(number, []).append((kind, value))
+    return found
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Number, kind and value of each field in order; a value is the piece of the message that it is written in.
-
-    Raises ValueError, when it gets there, for what is no field or reaches beyond the end.
-    """
-    at = count = 0
+    """Number, kind and value of each field in order; a value is the piece of the message that it is written in."""
+    at = 0
     while at < len(message):
-        count += 1
-        if count > MAX_FIELDS:
-            raise ValueError(f"a protobuf message has over {MAX_FIELDS} fields; weights are packed, many in one field")
         tag, at = varint(message, at)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:
@@ -80,35 +86,36 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
 # -- the fields of one number ---------------------------------------------------------------------------------------
 
 
-def each(message: memoryview, wanted: int, *kinds: int) -> Iterator[memoryview]:
-    """The values of all fields of the wanted number, which must be of one of these kinds."""
-    for number, kind, value in fields(message):
-        if number == wanted:
-            if kind not in kinds:
-                raise ValueError(f"expected protobuf field {number} to be of kind {kinds[0]}, got kind {kind}")
-            yield value
+def each(message: Message, number: int, *kinds: int) -> Iterator[memoryview]:
+    """The values of all fields of this number, which must be of one of these kinds."""
+    for kind, value in message.get(number, ()):
+        if kind not in kinds:
+            raise ValueError(f"expected protobuf field {number} to be of kind {kinds[0]}, got kind {kind}")
+        yield value
 
 
-def present(message: memoryview, *wanted: int) -> set[int]:
+def parts(message: Message, number: int) -> Iterator[Message]:
+    """The messages in the fields of this number."""
+    return map(parsed, each(message, number, BYTES))
+
+
+def present(message: Message, *wanted: int) -> set[int]:
     """Those of the wanted numbers under which the message has a message or text; other kinds are not looked at."""
-    return {number for number, kind, _ in fields(message) if number in wanted and kind == BYTES}
+    return {number for number in wanted if any(kind == BYTES for kind, _ in message.get(number, ()))}
 
 
-def last(message: memoryview, number: int, kind: int) -> memoryview:
+def last(message: Message, number: int, kind: int) -> memoryview:
     """The value of a field that comes once, or is missing, then it is empty. If it comes again, the last counts."""
-    value = message[:0]
-    for value in each(message, number, kind):
-        pass
-    return value
+    return [memoryview(b""), *each(message, number, kind)][-1]
 
 
-def whole(message: memoryview, number: int) -> int:
+def whole(message: Message, number: int) -> int:
     """The whole number in this field; 0 if it is missing. Negative ones are written as two's complement, 64 bits."""
     value = last(message, number, VARINT)
     return int(varints(np.frombuffer(value, np.uint8), "i8")[0]) if value else 0
 
 
-def text(message: memoryview, number: int) -> str:
+def text(message: Message, number: int) -> str:
     """The text in this field; "" if it is missing."""
     return decoded(last(message, number, BYTES))
 
@@ -120,7 +127,7 @@ def decoded(value: memoryview) -> str:
     return value.tobytes().decode("utf-8", "backslashreplace")
 
 
-def packed(message: memoryview, number: int, kind: int) -> Array:
+def packed(message: Message, number: int, kind: int) -> Array:
     """The bytes of a repeated number, (bytes,) uint8, without tags, however it was written; a copy."""
     data = bytearray()
     for value in each(message, number, kind, BYTES):
