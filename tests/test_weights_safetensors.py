@@ -21,6 +21,12 @@ def test_arrays_are_aligned_wherever_the_data_begin(padding, read):
     assert array.flags.aligned and array.tolist() == SIX.tolist()
 
 
+def test_a_table_of_any_length_is_read_whatever_format_begins_so(read):
+    table = b'{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}'
+    for padding in range(256):
+        assert list(read(safetensors_file(table + b" " * padding))) == ["w"], padding
+
+
 def test_tensors_come_in_the_order_of_the_table_wherever_their_data_lie(read):
     arrays = read(safetensors_file({"b": entry([4], 8, 24), "__metadata__": {"format": "pt"}, "a": entry([2], 0, 8)}))
     assert {name: array.tolist() for name, array in arrays.items()} == {"b": [2, 3, 4, 5], "a": [0, 1]}

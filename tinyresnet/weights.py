@@ -47,7 +47,7 @@ FOREIGN = (  # first bytes of what people have in hand instead, and what to tell
     (b"<!doctype html", "is an HTML page, not weights; the download was answered by a web page"),
     (b"<html", "is an HTML page, not weights; the download was answered by a web page"),
     (b"<?xml", "is an XML document, not weights; the download was answered by an error message"),
-    (b"\x1f\x8b", "is compressed with gzip; decompress it first"),
+    (b"\x1f\x8b\x08", "is compressed with gzip; decompress it first"),
     (b"\x93numpy", "is a single .npy array without a name; save it with np.savez"),
 )
 

@@ -51,6 +51,8 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
     """As read_tensors, from an open file: tell the formats apart and call the reader. Raises ValueError."""
     file.seek(0)
     head = file.read(512)
+    if is_safetensors(head):  # first, because its length may be any number: one in 32 begins as a pickle does
+        return safetensors.read(file)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return read_zip(file)
     if head[257:262] == b"ustar":
@@ -61,8 +63,6 @@ def read_by_content(file: BinaryIO) -> dict[str, Array]:
         raise ValueError("is a bare Python pickle, a program and not weights; save the arrays with np.savez")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return hdf5.read(file)
-    if is_safetensors(head):
-        return safetensors.read(file)
     if head.startswith(PROTOBUF):
         return read_protobuf(file)
     raise ValueError(f"is of no known format; it starts with {head[:16]!r}")
