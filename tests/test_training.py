@@ -157,6 +157,22 @@ def test_frozen_parameters_are_not_decayed():
     np.testing.assert_array_equal(model.layer1[0].conv1.weight, before)
 
 
+def test_weights_are_pulled_towards_where_they_began_and_others_to_0():
+    model = Linear(3, 2, rng=np.random.default_rng(0))
+    weight, start = model.weight.copy(), np.full((3, 2), 2, np.float32)
+    model.bias[:] = 1
+    model.forward(np.zeros((1, 3), np.float32))
+    model.backward(np.zeros((1, 2), np.float32))  # no gradient but the pull's
+    SGD(model, 0.5, weight_decay=0.2, towards={"weight": start}).step()
+    np.testing.assert_allclose(model.weight, weight - 0.1 * (weight - start), rtol=1e-6)  # float32 rounding
+    np.testing.assert_allclose(model.bias, 0.9, rtol=1e-6)
+
+
+def test_a_start_of_no_parameter_is_refused():
+    with pytest.raises(ValueError, match="towards: no parameter is named head.weight"):
+        Adam(Linear(3, 2), towards={"head.weight": np.ones((3, 2))})
+
+
 def test_an_unfrozen_parameter_begins_with_its_own_first_step():
     """With the others' count its bias correction would be missing, and its first step a third as long."""
     def moved(steps_before):

@@ -20,17 +20,19 @@ from tinyresnet.layers.base import Layer, names_below
 class Optimizer:
     """What Adam and SGD share: the walk over the parameters, weight decay, learning rates by name.
 
-    `weight_decay` is L2 regularisation, coupled as in torch.optim: it is added to the gradient (g + weight_decay * w).
+    `weight_decay` is L2 regularisation, coupled as in torch.optim: it is added to the gradient (g + weight_decay * w). With
+    arrays in `towards`, by name, it pulls those parameters there and not to 0 (g + weight_decay * (w - towards)): to the
+    published weights from which a fine-tuning begins (L2-SP, Li et al. 2018, arXiv:1802.01483, eq. 2).
     `lr_factors` multiplies the learning rate of all parameters below a name: {"fc": 10} trains the head ten times as
     fast; the longest name that fits counts.
 
-    Raises ValueError for a negative or infinite number, or a name in lr_factors that no parameter has.
+    Raises ValueError for a negative or infinite number, or a name in lr_factors or towards that no parameter has.
     """
 
     slots: tuple[str, ...] = ()  # the running averages kept for each parameter
 
     def __init__(self, model: Layer, lr: float, *, weight_decay: float = 0.0,
-                 lr_factors: Mapping[str, float] | None = None):
+                 lr_factors: Mapping[str, float] | None = None, towards: Mapping[str, Array] | None = None):
         factors = dict(lr_factors or {})
         if not all(0 <= number < math.inf for number in (lr, weight_decay, *factors.values())):
             raise ValueError("lr, weight_decay and lr_factors must be finite and not negative, "
@@ -40,6 +42,9 @@ class Optimizer:
         self.lr_factor: dict[str, float] = {}  # by parameter
         for prefix in sorted(factors, key=len):  # the longest counts, so it comes last
             self.lr_factor |= dict.fromkeys(names_below(prefix, names), factors[prefix])
+        self.towards = dict(towards or {})
+        if unknown := self.towards.keys() - set(names):
+            raise ValueError(f"towards: no parameter is named {', '.join(sorted(unknown))}")
         self.t = 0  # steps taken
         self.steps: dict[str, int] = {}  # steps taken with each parameter: one that was frozen at first has taken fewer
         self.state: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
@@ -62,7 +67,7 @@ class Optimizer:
                 if name not in self.state[slot]:
                     self.state[slot][name] = np.zeros_like(g)
             if self.weight_decay:
-                g = g + self.weight_decay * params[name]
+                g = g + self.weight_decay * (params[name] - self.towards.get(name, 0))
             self.update(name, params[name], g, self.lr * self.lr_factor.get(name, 1.0))
 
     def update(self, name: str, param: Array, g: Array, lr: float) -> None:
@@ -91,8 +96,8 @@ class SGD(Optimizer):
     slots = ("v",)
 
     def __init__(self, model: Layer, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0,
-                 lr_factors: Mapping[str, float] | None = None):
-        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+                 lr_factors: Mapping[str, float] | None = None, towards: Mapping[str, Array] | None = None):
+        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors, towards=towards)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in 0..1, 1 not included, got {momentum}")
         self.momentum = momentum
@@ -111,8 +116,9 @@ class Adam(Optimizer):
     slots = ("m", "v")
 
     def __init__(self, model: Layer, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, lr_factors: Mapping[str, float] | None = None):
-        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors)
+                 weight_decay: float = 0.0, lr_factors: Mapping[str, float] | None = None,
+                 towards: Mapping[str, Array] | None = None):
+        super().__init__(model, lr, weight_decay=weight_decay, lr_factors=lr_factors, towards=towards)
         if not all(0 <= beta < 1 for beta in betas) or not eps >= 0:
             raise ValueError(f"betas must lie in 0..1, 1 not included, and eps not be negative, got {betas} and {eps}")
         self.betas, self.eps = betas, eps
