@@ -53,21 +53,21 @@ def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayL
     called = scores >= threshold  # (n,)
     cells = [~called & (truth == 0), called & (truth == 0), ~called & (truth == 1), called & (truth == 1)]
     TN, FP, FN, TP = np.moveaxis(w @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
-    TPR, TNR = _ratio(TP, TP + FN), _ratio(TN, TN + FP)
-    PPV = _ratio(TP, TP + FP, otherwise=0.0)
+    TPR, TNR = ratio(TP, TP + FN), ratio(TN, TN + FP)
+    PPV = ratio(TP, TP + FP, otherwise=0.0)
     values = {
-        "accuracy": _ratio(TP + TN, TP + TN + FP + FN),
+        "accuracy": ratio(TP + TN, TP + TN + FP + FN),
         "sensitivity": TPR,
         "specificity": TNR,
         "precision": PPV,
-        "f1": _ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
+        "f1": ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
         "balanced_accuracy": (TPR + TNR) / 2,
         "roc_auc": _roc_auc(truth, scores, w),
     }
     return {name: float(value) if w.ndim == 1 else value for name, value in values.items()}
 
 
-def _ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:
+def ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:
     """numerator / denominator, and `otherwise` where the denominator is zero."""
     nothing = denominator == 0
     return np.where(nothing, otherwise, numerator / np.where(nothing, 1, denominator))
@@ -86,7 +86,7 @@ def _roc_auc(labels: Array, scores: Array, weights: Array) -> Array:
     negative = np.add.reduceat((weights * (1 - labels))[..., order], starts, axis=-1)  # (..., steps)
     below = np.cumsum(negative, axis=-1) - negative
     wins = (positive * (below + negative / 2)).sum(axis=-1)
-    return _ratio(wins, positive.sum(axis=-1) * negative.sum(axis=-1))
+    return ratio(wins, positive.sum(axis=-1) * negative.sum(axis=-1))
 
 
 def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array, Array]:
@@ -127,8 +127,7 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
     truth, rows = check_classes("labels", labels), np.atleast_2d(np.asarray(probabilities, dtype=float))
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"expected draws >= 1 and a level between 0 and 1, got draws={draws} and level={level}")
-    groups = np.arange(truth.size) if groups is None else np.asarray(groups)
-    weights = _bootstrap_weights(groups, truth.size, draws, seed)  # (draws, n)
+    weights = _bootstrap_weights(check_groups(groups, truth.size), draws, seed)  # (draws, n)
     observed = [measures(truth, row, None) for row in rows]
     drawn = [measures(truth, row, weights) for row in rows]
     tail = (1 - level) / 2
@@ -142,10 +141,8 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
     return result
 
 
-def _bootstrap_weights(groups: Array, n: int, draws: int, seed: int) -> Array:
+def _bootstrap_weights(groups: Array, draws: int, seed: int) -> Array:
     """(draws, n): how often the group of each image was drawn, when as many groups are drawn as there are."""
-    if groups.shape != (n,):
-        raise ValueError(f"expected one group an image, ({n},), got groups of shape {groups.shape}")
     names, of_image = np.unique(groups, return_inverse=True)
     counts = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=draws)
     return counts[:, of_image].astype(float)  # (draws, n)
@@ -190,6 +187,14 @@ def check_range(scores: Array) -> None:
     """Raises ValueError unless all lie within 0..1."""
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"expected probabilities within 0..1, got {scores.min():g} to {scores.max():g}; apply softmax")
+
+
+def check_groups(groups: ArrayLike | None, n: int) -> Array:
+    """Groups (n,), each image its own if None. Raises ValueError for another shape."""
+    found = np.arange(n) if groups is None else np.asarray(groups)
+    if found.shape != (n,):
+        raise ValueError(f"expected one group an image, ({n},), got groups of shape {found.shape}")
+    return found
 
 
 def check_weights(weights: ArrayLike | None, n: int) -> Array:
