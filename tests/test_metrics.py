@@ -296,6 +296,15 @@ def test_a_measure_without_its_class_has_no_interval():
     assert all(math.isnan(entry[key]) for key in ("value", "low", "high"))
 
 
+def test_other_measures_get_their_intervals_from_the_same_draws():
+    def half_accuracy(labels, row, weights):
+        return {"half": binary_measures(labels, row, weights)["accuracy"] / 2}
+
+    result = with_intervals(*grouped_case(), measures=half_accuracy)
+    accuracy = with_intervals(*grouped_case())["accuracy"]
+    assert result["half"] == pytest.approx({key: value / 2 for key, value in accuracy.items()}) and len(result) == 1
+
+
 def test_two_thousand_draws_of_five_repeats_take_less_than_a_second():
     start = time.perf_counter()
     with_intervals(*grouped_case())
@@ -327,6 +336,11 @@ def test_at_the_ends_of_the_interval_what_was_seen_has_half_the_remaining_probab
 
     tails = [probability(low, range(successes, n + 1)), probability(high, range(successes + 1))]
     assert tails == pytest.approx([(1 - level) / 2] * 2)
+
+
+def test_images_may_be_worth_a_number_that_is_not_whole():
+    low, high = clopper_pearson(2.5, 5.5)
+    assert clopper_pearson(2, 5)[0] < low < 2.5 / 5.5 < high < clopper_pearson(3, 6)[1]
 
 
 @pytest.mark.parametrize("successes, end, value", [(0, 0, 0), (10, 1, 1)])

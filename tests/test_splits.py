@@ -1,13 +1,12 @@
-"""Folds: groups stay whole, classes stay balanced."""
+"""Folds: groups stay whole, classes stay balanced. A single split: the rows of scikit-learn."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.model_selection import StratifiedGroupKFold
 
-from tinyresnet.ich.splits import stratified_group_folds
+from tinyresnet.ich.splits import stratified_group_folds, stratified_split
 
 HEAD_CT = Path(__file__).parents[1].parent / "shared" / "data" / "head_ct"
 SEEDS = range(10)
@@ -40,7 +39,7 @@ def worst_imbalance(labels, fold, folds=5):
 
 def folds_of_sklearn(labels, groups, seed):
     fold = np.empty(len(labels), int)
-    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    splitter = pytest.importorskip("sklearn.model_selection").StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     for f, (_, test) in enumerate(splitter.split(labels, labels, groups)):
         fold[test] = f
     return fold
@@ -167,3 +166,72 @@ def test_the_real_slices_are_divided_as_evenly_as_by_sklearn():
             for seed in SEEDS]
     theirs = [worst_imbalance(labels, folds_of_sklearn(labels, groups, seed)) for seed in SEEDS]
     assert np.mean(ours) <= np.mean(theirs), (ours, theirs)
+
+
+# One split -------------------------------------------------------------------------------------------------------------
+
+
+def mixed_labels(seed):
+    """Up to 300 images of two to four classes, some rare, and a test fraction; both parts have room for all."""
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 5))
+    labels = rng.permutation(np.append(np.repeat(np.arange(classes), 2),
+                                       rng.choice(classes, rng.integers(20, 290), p=rng.dirichlet(np.ones(classes)))))
+    return labels, rng.choice([0.15, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.8])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_split_is_that_of_sklearn_row_by_row(seed):
+    split = pytest.importorskip("sklearn.model_selection").train_test_split
+    for case in range(10 * seed, 10 * seed + 10):
+        labels, fraction = mixed_labels(case)
+        expected = split(np.arange(labels.size), test_size=fraction, stratify=labels, random_state=case)
+        for rows, theirs in zip(stratified_split(labels, fraction, case), expected):
+            np.testing.assert_array_equal(rows, theirs, f"case {case}")
+
+
+def test_rounding_that_costs_sklearn_a_random_number_costs_us_one():
+    labels = np.repeat([0, 1, 2], [64, 64, 78])  # of the 103 to test, class 0 gets 32 / 103 * 103, a hair below 32
+    split = pytest.importorskip("sklearn.model_selection").train_test_split
+    for seed in range(5):
+        expected = split(np.arange(206), test_size=0.5, stratify=labels, random_state=seed)
+        np.testing.assert_array_equal(stratified_split(labels, 0.5, seed), expected)
+
+
+def test_the_split_most_notebooks_make_has_the_rows_that_were_recorded():
+    train, test = stratified_split([1] * 100 + [0] * 100, 0.2, seed=42)  # by scikit-learn 1.9.1
+    assert train.tolist()[:10] == [154, 75, 178, 0, 58, 85, 116, 143, 173, 157]
+    assert test.tolist() == [
+        137, 40, 95, 96, 123, 4, 129, 80, 61, 186, 7, 97, 101, 27, 191, 114, 71, 152, 187, 34, 171, 47, 22, 6, 43, 72, 11,
+        184, 33, 120, 36, 192, 174, 182, 160, 102, 163, 151, 32, 121]
+
+
+def test_the_rows_of_both_parts_are_all_rows_once():
+    assert sorted(np.concatenate(stratified_split(*mixed_labels(1), 1))) == list(range(mixed_labels(1)[0].size))
+
+
+def test_eighty_twenty_of_the_papers_slices_tests_twenty_of_each_class():
+    labels = np.repeat([1, 0], 100)
+    _, test = stratified_split(labels, 0.2, seed=7)
+    assert np.bincount(labels[test]).tolist() == [20, 20]
+
+
+def test_another_seed_gives_another_split():
+    first, second = (stratified_split(np.arange(200) % 2, 0.2, seed)[1] for seed in (1, 2))
+    assert len(set(first) & set(second)) < 20
+
+
+def test_a_split_leaves_the_global_random_numbers_alone():
+    before = np.random.get_state()[1].copy()
+    stratified_split(np.arange(20) % 2, 0.2, seed=0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.parametrize("labels, fraction, message", [
+    ([0, 1, 0, 1], 1.0, "between 0 and 1, got .*1.0"), ([0, 1, 0, 1], 0, "between 0 and 1"),
+    ([[0, 1]], 0.5, r"expected labels \(n,\).*got \(1, 2\)"), ([0, 0, 0, 1], 0.5, r"two images.*got classes of \[3, 1\]"),
+    ([0, 1] * 5, 0.05, "room for every class in both parts.*parts of 9 and 1"), ([0, 1] * 5, 0.9, "parts of 1 and 9"),
+    ([], 0.2, "parts of 0 and 0")])
+def test_a_split_that_cannot_be_is_refused_with_the_numbers(labels, fraction, message):
+    with pytest.raises(ValueError, match=message):
+        stratified_split(labels, fraction, 0)

@@ -10,6 +10,8 @@ positive and called so, positive and missed, negative and called positive, negat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta
@@ -24,7 +26,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike) -> Array:
 
     Shapes: labels and predictions (n,), each 0 or 1. Raises ValueError otherwise.
     """
-    truth, called = _check_classes("labels", labels), _check_classes("predictions", predictions)
+    truth, called = check_classes("labels", labels), check_classes("predictions", predictions)
     if truth.shape != called.shape:
         raise ValueError(f"expected one prediction a label, got {truth.size} labels and {called.size} predictions")
     return np.bincount(2 * truth + called, minlength=4).reshape(2, 2)
@@ -45,28 +47,27 @@ def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayL
     Shapes: labels (n,) of 0 and 1, probabilities (n,) within 0..1; weights None or (n,) -> floats, (B, n) -> (B,) each.
     Raises ValueError for other shapes or values.
     """
-    truth, scores = _check_pair(labels, probabilities)
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError(f"expected probabilities within 0..1, got {scores.min():g} to {scores.max():g}; apply softmax")
-    w = _check_weights(weights, truth.size)  # (n,) or (B, n)
+    truth, scores = check_pair(labels, probabilities)
+    check_range(scores)
+    w = check_weights(weights, truth.size)  # (n,) or (B, n)
     called = scores >= threshold  # (n,)
     cells = [~called & (truth == 0), called & (truth == 0), ~called & (truth == 1), called & (truth == 1)]
     TN, FP, FN, TP = np.moveaxis(w @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
-    TPR, TNR = _ratio(TP, TP + FN), _ratio(TN, TN + FP)
-    PPV = _ratio(TP, TP + FP, otherwise=0.0)
+    TPR, TNR = ratio(TP, TP + FN), ratio(TN, TN + FP)
+    PPV = ratio(TP, TP + FP, otherwise=0.0)
     values = {
-        "accuracy": _ratio(TP + TN, TP + TN + FP + FN),
+        "accuracy": ratio(TP + TN, TP + TN + FP + FN),
         "sensitivity": TPR,
         "specificity": TNR,
         "precision": PPV,
-        "f1": _ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
+        "f1": ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
         "balanced_accuracy": (TPR + TNR) / 2,
         "roc_auc": _roc_auc(truth, scores, w),
     }
     return {name: float(value) if w.ndim == 1 else value for name, value in values.items()}
 
 
-def _ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:
+def ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:
     """numerator / denominator, and `otherwise` where the denominator is zero."""
     nothing = denominator == 0
     return np.where(nothing, otherwise, numerator / np.where(nothing, 1, denominator))
@@ -85,7 +86,7 @@ def _roc_auc(labels: Array, scores: Array, weights: Array) -> Array:
     negative = np.add.reduceat((weights * (1 - labels))[..., order], starts, axis=-1)  # (..., steps)
     below = np.cumsum(negative, axis=-1) - negative
     wins = (positive * (below + negative / 2)).sum(axis=-1)
-    return _ratio(wins, positive.sum(axis=-1) * negative.sum(axis=-1))
+    return ratio(wins, positive.sum(axis=-1) * negative.sum(axis=-1))
 
 
 def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array, Array]:
@@ -94,7 +95,7 @@ def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array
     Entry k calls positive what scores >= thresholds[k]. Shapes: (n,), (n,) -> three times (distinct scores + 1,).
     Raises ValueError if a class is absent: its rate does not exist.
     """
-    truth, scores = _check_pair(labels, probabilities)
+    truth, scores = check_pair(labels, probabilities)
     if truth.min() == truth.max():
         raise ValueError(f"a ROC curve needs images of both classes, got {truth.size} of class {truth[0]} and no other")
     order = np.argsort(-scores, kind="stable")
@@ -107,7 +108,8 @@ def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array
 
 
 def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike | None, *, draws: int = 2000,
-                   seed: int = 0, level: float = 0.95) -> dict[str, dict[str, float]]:
+                   seed: int = 0, level: float = 0.95,
+                   measures: Callable[..., dict] = binary_measures) -> dict[str, dict[str, float]]:
     """{measure: {"value", "low", "high"}}: the mean over repeats, and a percentile bootstrap over groups.
 
     Row r of probabilities holds the out-of-fold predictions of repeat r of the cross-validation. Images of one patient
@@ -117,41 +119,41 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
 
     The interval says how the measure varies with the patients met, not with the training.
 
+    measures(labels, row, weights) -> {name: value}, with weights and values as those of binary_measures.
+
     Shapes: labels (n,), probabilities (R, n) or (n,), groups (n,) of any kind, or None if each image is its own group.
     Raises ValueError for other shapes or values.
     """
-    truth, rows = _check_classes("labels", labels), np.atleast_2d(np.asarray(probabilities, dtype=float))
+    truth, rows = check_classes("labels", labels), np.atleast_2d(np.asarray(probabilities, dtype=float))
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"expected draws >= 1 and a level between 0 and 1, got draws={draws} and level={level}")
-    groups = np.arange(truth.size) if groups is None else np.asarray(groups)
-    weights = _bootstrap_weights(groups, truth.size, draws, seed)  # (draws, n)
-    observed = [binary_measures(truth, row) for row in rows]
-    drawn = [binary_measures(truth, row, weights) for row in rows]
+    weights = _bootstrap_weights(check_groups(groups, truth.size), draws, seed)  # (draws, n)
+    observed = [measures(truth, row, None) for row in rows]
+    drawn = [measures(truth, row, weights) for row in rows]
     tail = (1 - level) / 2
     result = {}
-    for name in MEASURES:
-        values = np.mean([measures[name] for measures in drawn], axis=0)  # (draws,)
+    for name in observed[0]:
+        values = np.mean([repeat[name] for repeat in drawn], axis=0)  # (draws,)
         values = values[~np.isnan(values)]
         low, high = np.quantile(values, [tail, 1 - tail]) if values.size else (np.nan, np.nan)
-        value = np.mean([measures[name] for measures in observed])
+        value = np.mean([repeat[name] for repeat in observed])
         result[name] = {"value": float(value), "low": float(low), "high": float(high)}
     return result
 
 
-def _bootstrap_weights(groups: Array, n: int, draws: int, seed: int) -> Array:
+def _bootstrap_weights(groups: Array, draws: int, seed: int) -> Array:
     """(draws, n): how often the group of each image was drawn, when as many groups are drawn as there are."""
-    if groups.shape != (n,):
-        raise ValueError(f"expected one group an image, ({n},), got groups of shape {groups.shape}")
     names, of_image = np.unique(groups, return_inverse=True)
     counts = np.random.default_rng(seed).multinomial(names.size, np.full(names.size, 1 / names.size), size=draws)
     return counts[:, of_image].astype(float)  # (draws, n)
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """(low, high): the exact interval for a proportion of which `successes` of n independent images were seen.
 
     low is the proportion at which so many successes or more have probability (1 - level) / 2; high the one at which so
-    few or fewer have. Only for independent images: siblings of one patient make it too narrow.
+    few or fewer have. Only for independent images: siblings of one patient make it too narrow. The beta distribution
+    does not ask for whole numbers, so n may be the number of independent images that resembling ones are worth.
     Raises ValueError unless 0 <= successes <= n, n >= 1 and 0 < level < 1. Source: Clopper and Pearson, Biometrika 26
     (1934), in its form by the beta distribution.
     """
@@ -163,15 +165,17 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return low, high
 
 
-def _check_classes(name: str, values: ArrayLike) -> Array:
+def check_classes(name: str, values: ArrayLike) -> Array:
+    """The classes (n,) as integers. Raises ValueError unless each is 0 or 1."""
     classes = np.asarray(values)
     if classes.ndim != 1 or classes.size == 0 or not np.isin(classes, (0, 1)).all():
         raise ValueError(f"expected {name} (n,) of 0 and 1, got shape {classes.shape} with {np.unique(classes)[:5]}")
     return classes.astype(np.int64)
 
 
-def _check_pair(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:
-    truth, scores = _check_classes("labels", labels), np.asarray(probabilities, dtype=float)
+def check_pair(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:
+    """Labels (n,) and finite scores (n,). Raises ValueError otherwise."""
+    truth, scores = check_classes("labels", labels), np.asarray(probabilities, dtype=float)
     if scores.shape != truth.shape:
         raise ValueError(f"expected one probability a label, got {scores.shape} for labels {truth.shape}")
     if not np.isfinite(scores).all():
@@ -179,7 +183,22 @@ def _check_pair(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Arr
     return truth, scores
 
 
-def _check_weights(weights: ArrayLike | None, n: int) -> Array:
+def check_range(scores: Array) -> None:
+    """Raises ValueError unless all lie within 0..1."""
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"expected probabilities within 0..1, got {scores.min():g} to {scores.max():g}; apply softmax")
+
+
+def check_groups(groups: ArrayLike | None, n: int) -> Array:
+    """Groups (n,), each image its own if None. Raises ValueError for another shape."""
+    found = np.arange(n) if groups is None else np.asarray(groups)
+    if found.shape != (n,):
+        raise ValueError(f"expected one group an image, ({n},), got groups of shape {found.shape}")
+    return found
+
+
+def check_weights(weights: ArrayLike | None, n: int) -> Array:
+    """Weights (n,) or (B, n), ones if None. Raises ValueError unless they are finite and >= 0."""
     if weights is None:
         return np.ones(n)
     w = np.asarray(weights, dtype=float)

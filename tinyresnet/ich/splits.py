@@ -2,9 +2,13 @@
 
 Two slices of one head resemble each other more than two heads do. If one of them trains and the other tests, the
 network is asked about somebody it has met, and the accuracy says little about the next patient.
+
+The paper and most notebooks divide once and by image: `stratified_split` repeats such a split, to compare with theirs.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,3 +74,47 @@ def _assign(members: Array, folds: int, rng: np.random.Generator) -> Array:
         counts[best] += members[group]
         fold_of_group[group] = best
     return fold_of_group
+
+
+def stratified_split(labels: ArrayLike, test_fraction: float, seed: int) -> tuple[Array, Array]:
+    """(train_rows, test_rows): one split by image, every class divided alike, and the rows that scikit-learn draws in
+
+        train_test_split(np.arange(n), test_size=test_fraction, stratify=labels, random_state=seed)
+
+    The test part has ceil(test_fraction n) images. Slices of one scan may be in both parts: the paper's split, for
+    comparison with published figures. Its seed is not published, and another seed gives another accuracy.
+
+    The same rows need the same random numbers, those of NumPy's old RandomState; this is its only use here.
+
+    Shapes: labels (n,) -> (n - tests,), (tests,), in random order.
+    Raises ValueError unless every class has two images and both parts have room for an image of each.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not 0 < test_fraction < 1:
+        raise ValueError(f"expected labels (n,) and a test fraction between 0 and 1, got {labels.shape}, {test_fraction}")
+    classes, of_class, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    tests = math.ceil(test_fraction * labels.size)
+    if counts.min(initial=2) < 2 or min(tests, labels.size - tests) < max(classes.size, 1):
+        raise ValueError(f"expected two images of each class, and room for every class in both parts, got classes of "
+                         f"{counts.tolist()} images and parts of {labels.size - tests} and {tests}")
+    random = np.random.RandomState(seed)
+    train_counts = _shares(counts, labels.size - tests, random)
+    _shares(counts - train_counts, tests, random)  # all the rest, but where that was rounded down it costs a random number
+    mixed = [random.permutation(np.flatnonzero(of_class == c)) for c in range(classes.size)]
+    train = np.concatenate([members[:count] for members, count in zip(mixed, train_counts)])
+    test = np.concatenate([members[count:] for members, count in zip(mixed, train_counts)])
+    return random.permutation(train), random.permutation(test)
+
+
+def _shares(counts: Array, total: int, random: np.random.RandomState) -> Array:
+    """How many of `total` images each class gives: its exact share without the fraction; what is missing then goes to
+    the largest fractions, one each, in random order where they are equal. Shapes: counts (classes,) -> (classes,).
+    """
+    exact = counts / counts.sum() * total
+    shares = np.floor(exact).astype(np.int64)
+    fractions = exact - shares
+    for fraction in np.unique(fractions)[::-1]:
+        tied, missing = np.flatnonzero(fractions == fraction), total - shares.sum()
+        if missing:
+            shares[random.choice(tied, min(tied.size, missing), replace=False)] += 1
+    return shares
