@@ -14,36 +14,22 @@ Research and teaching only, not for diagnosis.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
+from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phantoms
 
-import tinyresnet
 from tinyresnet.files import explain
-from tinyresnet.ich.dataset import Dataset, crop_to_head, load_dataset, read_images
-from tinyresnet.ich.experiment import Fold, Slices, cross_validation, measure, run
+from tinyresnet.ich.analysis import analyse
+from tinyresnet.ich.experiment import run
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
-from tinyresnet.ich.recipes import Features, Finetune, Recipe, Scratch, Settings, check_stage
+from tinyresnet.ich.paper import PUBLISHED
+from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
-from tinyresnet.ich.twins import PREPROCESSING, make_twins
 
-PHANTOM_PATIENTS = 720, 160  # that learn, and that test
-SMALL = partial(tinyresnet.small_resnet, depths=(1, 1, 1), width=24)  # learns from phantoms
-NETWORKS = ("small_resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-DEFAULTS = {  # what --epochs, --batch-size, --lr and --weight-decay are if not given
-    "scratch": Settings(epochs=11, batch_size=16, lr=4e-3, weight_decay=0.0),
-    "features": Settings(epochs=30, batch_size=16, lr=1e-3, weight_decay=0.0),
-    "finetune": Settings(epochs=10, batch_size=16, lr=1e-4, weight_decay=0.0),
-}
+RECIPES = ("features", "finetune", "paper")
 REAL_ONLY = ("positive_class", "skip_bad_images", "weights", "recipe", "unfreeze_from", "split", "folds", "repeats")
 LEAST = {"limit": 8, "epochs": 1, "batch_size": 1, "weight_decay": 0, "seed": 0, "folds": 2, "repeats": 1}
 REAL = """
@@ -68,8 +54,8 @@ def command_line() -> argparse.ArgumentParser:
     model = parser.add_argument_group("what learns")
     model.add_argument("--weights", type=Path, metavar="FILE", help=".npz of `python -m weights_converter convert`")
     model.add_argument("--model", choices=NETWORKS, help="network to train from scratch, or to expect in --weights")
-    model.add_argument("--recipe", choices=("features", "finetune"),
-                       help="features (default): frozen network, linear head; finetune: train from a stage on")
+    model.add_argument("--recipe", choices=RECIPES, help="features (default): frozen network, linear heads; finetune: "
+                       "train from a stage on; paper: the published experiment, as written and with the weights' own input")
     model.add_argument("--unfreeze-from", metavar="STAGE", help="with finetune: first stage that trains "
                        "(default layer4; conv1 trains everything)")
     add_settings(parser)
@@ -78,7 +64,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """How it learns, how that is judged, and where the results go."""
-    how = parser.add_argument_group("how (defaults of phantoms / features / finetune)", "; ".join(
+    how = parser.add_argument_group(f"how (defaults of {' / '.join(DEFAULTS)}; features has none of these)", "; ".join(
         f"{name.replace('_', '-')} {' / '.join(f'{getattr(settings, name):g}' for settings in DEFAULTS.values())}"
         for name in Settings._fields))
     how.add_argument("--epochs", type=int, metavar="N")
@@ -87,10 +73,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--weight-decay", type=float, metavar="W")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="for phantoms, folds and training (default 0)")
     judge = parser.add_argument_group("how it is judged")
-    judge.add_argument("--split", choices=("grouped", "plain", "both"), default="both",
-                       help="cross-validation by scan, by image, or both (default, where groups are known)")
+    judge.add_argument("--split", choices=("grouped", "plain", "both"),
+                       help="cross-validation by scan, by image, or both (default both, with finetune grouped)")
     judge.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
-    judge.add_argument("--repeats", type=int, default=5, metavar="N", help="with other folds each time (default 5)")
+    judge.add_argument("--repeats", type=int, metavar="N", help="with other folds each time (default 5, with finetune 1)")
     out = parser.add_argument_group("where it goes")
     out.add_argument("--output-dir", type=Path, metavar="DIR", help="default runs/<time>")
     out.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output-dir")
@@ -120,7 +106,12 @@ def problem_with(args: argparse.Namespace, real_only: list[str]) -> str | None:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in real_only)
         return f"{flags}: only with --data-path; the phantoms are learned from nothing, and tested on other patients"
     if args.unfreeze_from and args.recipe != "finetune":
-        return "--unfreeze-from: only with --recipe finetune; features trains no stage"
+        return "--unfreeze-from: only with --recipe finetune; features trains no stage, paper all of them"
+    given = [name for name in Settings._fields if getattr(args, name) is not None]
+    if given and args.data_path and args.recipe in (None, "features"):
+        return f"--{given[0].replace('_', '-')}: not with --recipe features, whose heads are fitted exactly"
+    if args.recipe == "paper" and (args.split or args.repeats):
+        return "--split, --repeats: not with --recipe paper, which divides the images once"
     for name, least in LEAST.items():
         value = getattr(args, name)
         if value is not None and not least <= value < math.inf:
@@ -150,125 +141,43 @@ def main(arguments: list[str] | None = None) -> int:
 def experiment(args: argparse.Namespace, directory: Path) -> None:
     """Data, recipe, folds, numbers, figures, in this order; nothing is written before the data are known to be good."""
     begin = time.perf_counter()
-    slices, new_recipe, plan, facts = phantoms(args) if args.data_path is None else real_slices(args)
+    jobs = paper(args) if args.recipe == "paper" else {"": cross_validated(args) if args.data_path else phantoms(args)}
+    first = next(iter(jobs.values()))
     given = {name: value for name, value in vars(args).items() if name not in ("output_dir", "resume", "overwrite")}
-    inputs = {"images": facts["data"]["sha256"], "weights": facts["model"]["sha256"]}
+    inputs = {"images": first.facts["data"]["sha256"], "weights": first.facts["model"]["sha256"]}
     begin_run(directory, given, inputs, resume=args.resume)
     if args.resume and (directory / "results.json").exists():
         print(f"this run has come to its end; its results are in {directory}")
         return
-    print(f"recipe {facts['protocol']['recipe']!r}, {len(plan)} to fit, results in {directory}", flush=True)
-    recipe = new_recipe()
-    outcomes = run(recipe, plan, len(slices.labels), directory, args.seed)
-    recipe.save(directory, slices.classes, facts)
-    metrics = measure(slices, outcomes)
-    synthetic = facts["data"]["synthetic"]
-    note = f"{'Synthetic head-CT phantoms. ' if synthetic else ''}{DISCLAIMER}"
-    write_tables(directory, slices, outcomes)
-    write_figures(directory, slices, outcomes, note)
-    seconds = round(time.perf_counter() - begin, 1)
-    write_json(directory / "results.json", {**facts, "seconds": seconds, "metrics": metrics})
+    metrics: dict[str, dict] = {}
+    for name, job in jobs.items():
+        metrics |= learn_and_judge(job, directory / name, args.seed)["metrics"]
+    if len(jobs) > 1:
+        write_json(directory / "results.json", {"metrics": metrics, "published": PUBLISHED})
     end_run(directory)
-    print(f"{table(metrics)}\n(95 % intervals: bootstrap over groups)  {seconds:.0f} s\n{note}{REAL if synthetic else ''}")
+    synthetic = first.facts["data"]["synthetic"]
+    print(f"{table(metrics)}\n{time.perf_counter() - begin:.0f} s\n{note_of(first)}{REAL if synthetic else ''}")
 
 
-Job = tuple[Slices, Callable[[], Recipe], list[Fold], dict]  # the recipe is made later: it may compute for minutes
+def note_of(job: Job) -> str:
+    """What stands below every figure."""
+    return f"{'Synthetic head-CT phantoms. ' if job.facts['data']['synthetic'] else ''}{DISCLAIMER}"
 
 
-def phantoms(args: argparse.Namespace) -> Job:
-    """The embedded default: patients that learn and other patients that test, all drawn from the seed."""
-    learn, test = PHANTOM_PATIENTS
-    if args.limit:  # four images a patient, one patient in five tests
-        test = min(test, max(1, args.limit // 20))
-        learn = min(learn, args.limit // 4 - test)
-    print(f"drawing head-CT phantoms of {learn + test} patients, each before and after a bleed", flush=True)
-    twins = make_twins(learn + test, seed=args.seed)
-    slices = Slices([f"patient{g:04}-{i:04}" for i, g in enumerate(twins.groups)], twins.labels, twins.groups, True,
-                    ("normal", "hemorrhage"))
-    network = getattr(tinyresnet, args.model) if args.model else SMALL
-
-    def new_backbone(rng: np.random.Generator) -> tinyresnet.ResNet:
-        model = network(2, rng=rng)
-        model.preprocessing = PREPROCESSING
-        return model
-
-    settings = settings_of(args, "scratch")
-    plan = [Fold("grouped", 0, 0, np.flatnonzero(twins.groups < learn), np.flatnonzero(twins.groups >= learn))]
-    facts = {"data": data_facts("phantoms", slices, twins.images, synthetic=True),
-             "model": {"name": args.model or "small_resnet", "weights": None, "sha256": None},
-             "protocol": {"recipe": "scratch", **settings._asdict(), "seed": args.seed, "split": ["hold-out by patient"],
-                          "folds": 1, "repeats": 1, "test_time_flip": True}}
-    return slices, partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan, facts
-
-
-def real_slices(args: argparse.Namespace) -> Job:
-    """Slices from a folder, published weights, cross-validation."""
-    backbone = tinyresnet.load_model(args.weights)
-    if args.model and args.model != backbone.name:
-        raise ValueError(f"{args.weights} holds weights of {backbone.name}, --model asks for {args.model}")
-    dataset, images = labelled_images(args)
-    slices = Slices([path.relative_to(dataset.source).as_posix() for path in dataset.paths], dataset.labels,
-                    dataset.groups, dataset.grouped, dataset.classes)
-    splits, name = splits_of(args, slices), args.recipe or "features"
-    plan = cross_validation(slices, splits, args.folds, args.repeats, args.seed)
-    settings = settings_of(args, name)
-    recipe: Callable[..., Recipe] = Features
-    facts = {"data": data_facts(str(args.data_path), slices, images, synthetic=False),
-             "model": {"name": backbone.name, "weights": str(args.weights),
-                       "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest()},
-             "protocol": {"recipe": name, **settings._asdict(), "seed": args.seed, "split": splits, "folds": args.folds,
-                          "repeats": args.repeats, "input": "crop_to_head, then the backbone's preprocessing"}}
-    facts["data"]["skipped"] = [reason for _, reason in dataset.skipped]
-    if name == "finetune":
-        stage = args.unfreeze_from or "layer4"
-        check_stage(backbone, stage)
-        recipe, facts["protocol"]["unfreeze_from"] = partial(Finetune, unfreeze_from=stage), stage
-    return slices, partial(recipe, backbone, ct_input(images, backbone), slices.labels, settings), plan, facts
-
-
-def labelled_images(args: argparse.Namespace) -> tuple[Dataset, list[np.ndarray]]:
-    """What --data-path holds, read, and a line about it."""
-    dataset = load_dataset(args.data_path, positive_class=args.positive_class, limit=args.limit, seed=args.seed)
-    dataset, images = read_images(dataset, skip_bad=args.skip_bad_images,
-                                  progress=lambda paths: tqdm(paths, desc="reading", leave=False, disable=None))
-    for _, reason in dataset.skipped:
-        print(f"left out: {reason}")
-    negative, positive = dataset.classes
-    print(f"{len(images)} images, {dataset.labels.sum()} of them positive ({positive!r}), the others {negative!r}")
-    return dataset, images
-
-
-def ct_input(images: list[np.ndarray], backbone: tinyresnet.ResNet) -> np.ndarray:
-    """Cropped to the head, stretched to the size the weights ask for, normalised as they ask: (n, height, width, 3)."""
-    size = backbone.preprocessing.size or (224, 224)
-    backbone.preprocessing = replace(backbone.preprocessing, resize=size, crop=None)
-    return np.stack([tinyresnet.preprocess(crop_to_head(image), backbone.preprocessing) for image in images])
-
-
-def splits_of(args: argparse.Namespace, slices: Slices) -> list[str]:
-    """Which cross-validations to run; grouped ones need to know the groups."""
-    if slices.grouped:
-        return ["grouped", "plain"] if args.split == "both" else [args.split]
-    if args.split == "grouped":
-        raise ValueError(f"{args.data_path}: --split grouped needs groups.csv (columns id, group) beside the images")
-    print("no groups.csv: slices of one scan may be trained on and tested on at once, and the result be too good")
-    return ["plain"]
-
-
-def settings_of(args: argparse.Namespace, recipe: str) -> Settings:
-    """What was given on the command line, and the recipe's defaults for the rest."""
-    given = {name: getattr(args, name) for name in Settings._fields if getattr(args, name) is not None}
-    return DEFAULTS[recipe]._replace(**given)
-
-
-def data_facts(source: str, slices: Slices, images: Iterable[np.ndarray], *, synthetic: bool) -> dict:
-    """What results.json says of the data; the hash is of names, labels, groups and pixels."""
-    told = [list(slices.names), slices.labels.tolist(), slices.groups.tolist()]
-    digest = hashlib.sha256(json.dumps(told).encode())
-    for image in images:
-        digest.update(np.ascontiguousarray(image).data)
-    return {"source": source, "images": len(slices.labels), "positive": int(slices.labels.sum()),
-            "groups": len(np.unique(slices.groups)), "synthetic": synthetic, "sha256": digest.hexdigest()}
+def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
+    """Fit all folds, write everything that a run leaves, and give what results.json holds."""
+    begin = time.perf_counter()
+    directory.mkdir(exist_ok=True)
+    print(f"recipe {job.facts['protocol']['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
+    recipe = job.new_recipe()
+    outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
+    recipe.save(directory, job.slices.classes, job.facts, heads)
+    results = {**job.facts, **analyse(job.slices, outcomes, independent=job.facts["protocol"]["recipe"] == "paper")}
+    write_tables(directory, job.slices, outcomes)
+    write_figures(directory, job.slices, outcomes, note_of(job))
+    results["seconds"] = round(time.perf_counter() - begin, 1)
+    write_json(directory / "results.json", results)
+    return results
 
 
 if __name__ == "__main__":

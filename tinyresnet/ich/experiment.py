@@ -6,7 +6,6 @@ No image is tested by a network that learned from it or, in grouped folds, from 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +14,13 @@ import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.files import replacing
-from tinyresnet.ich.recipes import Fit, Recipe
+from tinyresnet.calibration import fit_temperature
+from tinyresnet.ich.recipes import Fit, Head, Recipe
 from tinyresnet.ich.splits import stratified_group_folds
 from tinyresnet.metrics import with_intervals
+from tinyresnet.weights import read_arrays, write_arrays
+
+INNER_FOLDS = 4
 
 
 class Slices(NamedTuple):
@@ -42,10 +44,11 @@ class Fold(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A fold and what came of it."""
+    """A fold, what came of it, and the temperature that images of its training part ask for, if that is known."""
 
     fold: Fold
     fit: Fit
+    temperature: float | None = None
 
 
 def cross_validation(slices: Slices, splits: Sequence[str], folds: int, repeats: int, seed: int) -> list[Fold]:
@@ -60,49 +63,69 @@ def cross_validation(slices: Slices, splits: Sequence[str], folds: int, repeats:
     return plan
 
 
-def run(recipe: Recipe, plan: Sequence[Fold], n: int, directory: Path, seed: int) -> list[Outcome]:
-    """Fit every fold, then once more on all n images (a plan of a single fold is its own final fit), and save that.
+def run(recipe: Recipe, plan: Sequence[Fold], slices: Slices, directory: Path,
+        seed: int) -> tuple[list[Outcome], list[Head]]:
+    """Fit every fold, then once more on all images; a plan of a single fold is its own final fit.
 
-    Writes backbone.npz and head.npz to the directory, and while it runs folds/ and checkpoint.npz.
+    Also gives the heads to save: of the final fit, then, where they fit the same backbone, of the first split's folds.
+    While it runs, the directory has folds/ and checkpoint.npz.
     """
     (directory / "folds").mkdir(exist_ok=True)
-    final = plan[0] if len(plan) == 1 else Fold("final", 0, 0, np.arange(n), np.arange(0))
+    every = np.arange(len(slices.labels))
+    final = plan[0] if len(plan) == 1 else Fold("final", 0, 0, every, every[:0])
     outcomes = []
     for number, fold in enumerate(tqdm([f for f in plan if f is not final], desc="folds", leave=False, disable=None)):
-        kept = directory / "folds" / f"{fold.split}-{fold.repeat}-{fold.fold}.json"
-        checkpoint = kept.with_suffix(".npz")  # its own: another fold's has seen the images that this one tests
+        kept = directory / "folds" / f"{fold.split}-{fold.repeat}-{fold.fold}.npz"
+        checkpoint = kept.with_suffix(".part.npz")  # its own: another fold's has seen the images that this one tests
         if not kept.exists():
             fit = recipe.fit(fold.train_rows, fold.valid_rows, rng_of(fold, seed), checkpoint=checkpoint,
                              description=f"fold {number + 1} of {len(plan)}")
-            keep(kept, fit)
+            keep(kept, Outcome(fold, fit, inner_temperature(recipe, slices, fold, seed)))
         checkpoint.unlink(missing_ok=True)
-        outcomes.append(Outcome(fold, recall(kept)))
-    fit = recipe.fit(final.train_rows, final.valid_rows, rng_of(final, seed),
-                     checkpoint=directory / "checkpoint.npz")
-    return outcomes if len(plan) > 1 else [Outcome(final, fit)]
+        outcomes.append(recall(kept, fold))
+    fit = recipe.fit(final.train_rows, final.valid_rows, rng_of(final, seed), checkpoint=directory / "checkpoint.npz")
+    folds = [outcome.fit.head for outcome in outcomes if outcome.fold.split == plan[0].split]
+    return outcomes or [Outcome(final, fit, None)], [fit.head, *(folds if recipe.keeps_backbone else [])]
+
+
+def inner_temperature(recipe: Recipe, slices: Slices, fold: Fold, seed: int) -> float | None:
+    """The temperature that makes answers for the training part as sure as they should be: each was given by a fit to
+    the other inner folds. None where fits take long. The test part has no say in it.
+    """
+    if not recipe.keeps_backbone:
+        return None
+    rows, rng = fold.train_rows, rng_of(fold, seed)
+    groups = slices.groups if fold.split == "grouped" else np.arange(len(slices.labels))
+    part = stratified_group_folds(slices.labels[rows], groups[rows], INNER_FOLDS, rng)
+    answers = np.empty(len(rows))
+    for k in range(INNER_FOLDS):
+        answers[part == k] = recipe.fit(rows[part != k], rows[part == k], rng).probabilities
+    return fit_temperature(slices.labels[rows], answers)
 
 
 def rng_of(fold: Fold, seed: int) -> np.random.Generator:
     """Randomness of its own for each fold, whatever ran before it."""
-    return np.random.default_rng([seed, ("grouped", "plain", "final").index(fold.split), fold.repeat, fold.fold])
+    return np.random.default_rng([seed, {"plain": 1, "final": 2}.get(fold.split, 0), fold.repeat, fold.fold])
 
 
-def keep(path: Path, fit: Fit) -> None:
-    """Write a fit as JSON, in which numbers keep all their bits."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps({"probabilities": fit.probabilities.tolist(), "history": fit.history}))
+def keep(path: Path, outcome: Outcome) -> None:
+    """Write what `recall` reads, in which numbers keep all their bits."""
+    _, fit, temperature = outcome
+    write_arrays(path, {"probabilities": fit.probabilities, "weight": fit.head.weight, "bias": fit.head.bias},
+                 {"history": fit.history, "temperature": temperature})
 
 
-def recall(path: Path) -> Fit:
+def recall(path: Path, fold: Fold) -> Outcome:
     """Read what `keep` wrote."""
-    kept = json.loads(path.read_text())
-    return Fit(np.array(kept["probabilities"]), kept["history"])
+    arrays, facts = read_arrays(path)
+    head = Head(arrays["weight"], arrays["bias"])
+    return Outcome(fold, Fit(arrays["probabilities"], facts["history"], head), facts["temperature"])
 
 
 def out_of_fold(outcomes: Sequence[Outcome], split: str) -> tuple[Array, Array]:
     """The images that were tested, and a row a repeat of their probabilities: rows (m,), probabilities (R, m)."""
     repeats: dict[int, dict[int, float]] = {}
-    for fold, fit in outcomes:
+    for fold, fit, _ in outcomes:
         if fold.split == split:
             repeats.setdefault(fold.repeat, {}).update(zip(fold.valid_rows.tolist(), fit.probabilities.tolist()))
     rows = np.array(sorted(repeats[0]))
@@ -112,7 +135,7 @@ def out_of_fold(outcomes: Sequence[Outcome], split: str) -> tuple[Array, Array]:
 def measure(slices: Slices, outcomes: Sequence[Outcome]) -> dict[str, dict]:
     """{split: {measure: {"value", "low", "high"}}}: means over repeats, 95 % bootstrap over groups."""
     metrics = {}
-    for split in dict.fromkeys(fold.split for fold, _ in outcomes):
+    for split in dict.fromkeys(outcome.fold.split for outcome in outcomes):
         rows, probabilities = out_of_fold(outcomes, split)
         metrics[split] = with_intervals(slices.labels[rows], probabilities, slices.groups[rows])
     return metrics

@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tinyresnet.ich.paper import ARMS
 from tinyresnet.ich.report import OUTPUTS, versions, write_json
 
-FOLD_FILE = re.compile(r"(grouped|plain)-\d+-\d+\.(json|npz)")  # what experiment.run keeps of a fold
+FOLD_FILE = re.compile(r"(grouped|plain)-\d+-\d+(\.part)?\.npz")  # what experiment.run keeps of a fold
+PARTS = ("", *ARMS)  # folders of a run: its own, and one an arm of the paper's experiment
 
 
 def check_folder(directory: Path, *, resume: bool, overwrite: bool) -> None:
@@ -38,8 +40,9 @@ def begin_run(directory: Path, args: Mapping, inputs: Mapping, *, resume: bool) 
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "args.json", {"args": told, "inputs": dict(inputs), "versions": versions()})
     if not resume:
-        for leftover in [*map(directory.joinpath, OUTPUTS), *fold_files(directory)]:
-            leftover.unlink(missing_ok=True)
+        for part in PARTS:
+            for leftover in [*(directory / part / name for name in OUTPUTS), *fold_files(directory / part)]:
+                leftover.unlink(missing_ok=True)
 
 
 def check_same(path: Path, now: Mapping) -> None:
@@ -57,10 +60,11 @@ def check_same(path: Path, now: Mapping) -> None:
 
 def end_run(directory: Path) -> None:
     """Remove the checkpoint and the single folds, which are all in predictions.csv and summary.csv now."""
-    for leftover in [directory / "checkpoint.npz", *fold_files(directory)]:
-        leftover.unlink(missing_ok=True)
-    if not any((directory / "folds").iterdir()):
-        (directory / "folds").rmdir()
+    for part in (directory / part for part in PARTS):
+        for leftover in [part / "checkpoint.npz", *fold_files(part)]:
+            leftover.unlink(missing_ok=True)
+        if (part / "folds").is_dir() and not any((part / "folds").iterdir()):
+            (part / "folds").rmdir()
 
 
 def fold_files(directory: Path) -> Iterator[Path]:

@@ -43,24 +43,25 @@ def write_tables(directory: Path, slices: Slices, outcomes: Sequence[Outcome]) -
     _write_csv(directory / "predictions.csv",
                ("split", "repeat", "fold", "image", "label", "group", "probability"),
                ((*fold[:3], slices.names[row], slices.labels[row], slices.groups[row], f"{p:.6f}")
-                for fold, fit in outcomes for row, p in zip(fold.valid_rows, fit.probabilities)))
+                for fold, fit, _ in outcomes for row, p in zip(fold.valid_rows, fit.probabilities)))
     _write_csv(directory / "summary.csv", ("split", "repeat", "fold", *EPOCH_COLUMNS),
-               ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit in outcomes for row in fit.history))
+               ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit, _ in outcomes for row in fit.history))
 
 
 def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], note: str) -> None:
     """training_progress.png and confusion_matrix.png of the first split, roc.png of all; the first repeat of each."""
-    splits = list(dict.fromkeys(fold.split for fold, _ in outcomes))
+    splits = list(dict.fromkeys(fold.split for fold, *_ in outcomes))
     history = [dict(split=fold.split, repeat=fold.repeat, fold=fold.fold, **row)
-               for fold, fit in outcomes if fold.split == splits[0] for row in fit.history]
+               for fold, fit, _ in outcomes if fold.split == splits[0] for row in fit.history]
     folds = f"{splits[0].capitalize()} folds. {note}" if len(outcomes) > 1 else note
-    plot_training_progress(history, directory / "training_progress.png", note=folds)
+    if history:  # heads that are fitted exactly have none
+        plot_training_progress(history, directory / "training_progress.png", note=folds)
     curves = {}
     for split in splits:
         rows, probabilities = out_of_fold(outcomes, split)
         curves[split] = (slices.labels[rows], probabilities[0])
     labels, first = curves[splits[0]]
-    repeats = max(fold.repeat for fold, _ in outcomes) + 1
+    repeats = max(fold.repeat for fold, *_ in outcomes) + 1
     which = f"{splits[0].capitalize()} folds, repeat 1 of {repeats}. {note}" if repeats > 1 else note
     plot_confusion_matrix(confusion_matrix(labels, first >= 0.5), directory / "confusion_matrix.png",
                           classes=slices.classes, note=which)
@@ -70,7 +71,7 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
 def table(metrics: dict[str, dict]) -> str:
     """The measures side by side, with their intervals, for the terminal."""
     splits = list(metrics)
-    lines = [" " * 18 + "".join(f"{split:^24}" for split in splits)]
+    lines = [" " * 18 + "".join(f"{split.replace('_', ' '):^24}" for split in splits)]
     for name in metrics[splits[0]]:
         cells = "".join(f"   {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})"[:27].ljust(24)
                         for m in (metrics[split][name] for split in splits))

@@ -1,0 +1,52 @@
+"""From the answers of an experiment to its numbers: measures with intervals, calibration, and what referring would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from tinyresnet.calibration import brier_with_interval, referred, reliability, with_temperature
+from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
+from tinyresnet.metrics import clopper_pearson, confusion_matrix, with_intervals
+
+
+def analyse(slices: Slices, outcomes: Sequence[Outcome], *, independent: bool = False) -> dict[str, dict[str, Any]]:
+    """{"metrics": {split: ...}, "calibration": {split: ...}, "referral": {split: ...}}, as results.json has them.
+
+    independent: images were divided singly and count singly, as in the paper; then proportions have exact intervals.
+    """
+    result: dict[str, dict] = {"metrics": {}, "calibration": {}, "referral": {}}
+    for split in dict.fromkeys(outcome.fold.split for outcome in outcomes):
+        rows, probabilities = out_of_fold(outcomes, split)
+        labels, groups = slices.labels[rows], None if independent else slices.groups[rows]
+        measures = with_intervals(labels, probabilities, groups)
+        result["metrics"][split] = measures | (exact_intervals(labels, probabilities[0]) if independent else {})
+        result["calibration"][split] = calibration(labels, probabilities, groups, outcomes, split)
+        result["referral"][split] = referred(labels, probabilities, groups=groups)
+    return result
+
+
+def exact_intervals(labels: Array, probabilities: Array) -> dict[str, dict[str, float]]:
+    """Clopper's and Pearson's, for those measures that are a number of images out of another."""
+    (TN, FP), (FN, TP) = confusion_matrix(labels, probabilities >= 0.5).tolist()
+    counts = {"accuracy": (TP + TN, TP + TN + FP + FN), "sensitivity": (TP, TP + FN), "specificity": (TN, TN + FP),
+              "precision": (TP, TP + FP)}
+    return {name: dict(zip(("value", "low", "high"), (k / n, *clopper_pearson(k, n))))
+            for name, (k, n) in counts.items() if n}
+
+
+def calibration(labels: Array, probabilities: Array, groups: Array | None, outcomes: Sequence[Outcome],
+                split: str) -> dict[str, Any]:
+    """Brier score and reliability diagram, and with the temperatures of the folds, where there are some, both again."""
+    found: dict[str, Any] = {"brier": brier_with_interval(labels, probabilities, groups),
+                             "reliability": [bin_._asdict() for bin_ in reliability(labels, probabilities, groups=groups)]}
+    temperatures = [T for fold, _, T in outcomes if fold.split == split and T is not None]
+    if temperatures:
+        cooled = [Outcome(fold, fit._replace(probabilities=with_temperature(fit.probabilities, T)))
+                  for fold, fit, T in outcomes if T is not None]
+        found["temperature"] = float(np.mean(temperatures))
+        found["brier_with_temperature"] = brier_with_interval(labels, out_of_fold(cooled, split)[1], groups)
+    return found
