@@ -170,12 +170,15 @@ def write_page(path: Path, facts: dict, images: Sequence[Array]) -> None:
     """The audit for people, in one file. Shapes: images (H, W, 3) uint8, of which pairs show the heads."""
     page = Page(f"Audit of {facts['source']}")
     page.paragraph(DISCLAIMER)
+    if facts["different_labels"]:
+        page.paragraph(f"Warning: {facts['different_labels']} pairs show one slice with two different labels, see below.",
+                       warning=True)
     page.table(("class", "images"), list(facts["classes"].items()))
     _write_shortcuts(page, facts)
     page.heading("Sizes")
     page.paragraph(f"{facts['sizes']} different sizes among {facts['images']} images, in pixels.")
     page.table(("class", "images", "median width", "median height", "shortest side", "longest side"),
-               facts["sizes_by_class"])
+               [(name, *map(_short, row)) for name, *row in facts["sizes_by_class"]])
     page.heading("Odd images")
     page.table(("what", "images", "which"), [(reason, len(names), ", ".join(names[:SHOWN]) + " ..." * (len(names) > SHOWN))
                                              for reason, names in facts["odd"].items()])
@@ -223,14 +226,19 @@ def agreement(groups: dict) -> list[str]:
 def _write_shortcuts(page: Page, facts: dict) -> None:
     page.heading("Shortcuts")
     page.paragraph("How well a single number tells the label although nobody looks at the brain: ROC-AUC, 0.5 is "
-                   f"nothing, 1 everything. With so few images chance alone reaches {facts['chance']:.2f} now and then.")
+                   f"nothing, 1 everything. With that many images chance alone reaches {facts['chance']:.2f} now and then.")
     worst = [row["name"] for row in facts["shortcuts"] if row["warning"]]
     if worst:
         page.paragraph(f"Warning: above {WARN}: {', '.join(worst)}. A network can be right without seeing a bleed.",
                        warning=True)
     page.table(("number", "ROC-AUC", "direction", *(f"median {name}" for name in facts["classes"]), ""),
-               [(row["name"], f"{row['roc_auc']:.3f}", row["direction"], *row["medians"], "warning" * row["warning"])
-                for row in facts["shortcuts"]])
+               [(row["name"], f"{row['roc_auc']:.3f}", row["direction"], *map(_short, row["medians"]),
+                 "warning" * row["warning"]) for row in facts["shortcuts"]])
     if facts["order"] > WARN:
         page.paragraph(f"Warning: the labels follow the order of the files (ROC-AUC {facts['order']:.2f}); shuffle before "
                        "any split.", warning=True)
+
+
+def _short(value: float) -> float:
+    """262.0 as 262."""
+    return int(value) if value == int(value) else value

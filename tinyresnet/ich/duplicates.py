@@ -6,7 +6,7 @@ Two steps find the others:
     sieve      a fingerprint of 144 bits for each head, and nine of it turned and zoomed a little; each image meets the
                NEAREST images by them, straight and mirrored. n * n * 18 comparisons of bits are matrix products
     decide     lay one head upon the other and correlate what is seen inside the skull: at most 2 * NEAREST * n
-               registrations of some milliseconds. 200 images take seconds, 2,000 a few minutes
+               registrations of about 15 ms. 200 images take half a minute, 2,000 some five minutes
 
 From afar all heads look alike, so the correlation is one of details: a band of sizes, coarser than the noise that
 compression leaves and finer than the ventricles. How well it divides the same slice from others, in measured figures:
