@@ -31,11 +31,8 @@ def brain_mask(image: Array) -> Array:
     True everywhere if none is found: then nothing is known to lie outside.
     """
     H, W, _ = image.shape
-    h, w = (max(1, round(side * SIDE / max(H, W))) for side in (H, W))
-    grey = ndimage.gaussian_filter(resize(image, (h, w)).mean(axis=2), 1)  # (h, w): noise is brighter than bone, too
-    brain = _interior(grey)
-    if brain.mean() < LEAST:
-        return np.ones((H, W), dtype=bool)
+    brain = interior(small_grey(image))
+    h, w = brain.shape
     return brain[np.arange(H)[:, None] * h // H, np.arange(W) * w // W]  # (H, W)
 
 
@@ -53,22 +50,29 @@ def brain_blanked(image: Array) -> Array:
     return np.where(brain_mask(image)[:, :, None], np.uint8(0), image)
 
 
-def _interior(grey: Array) -> Array:
-    """The mask of a grey slice, (h, w) both; all False if there is nothing soft within something bright."""
+def small_grey(image: Array) -> Array:
+    """(H, W, 3) uint8 -> (h, w) float, the longer side SIDE, smoothed: in noise single pixels are as bright as bone."""
+    H, W, _ = image.shape
+    h, w = (max(1, round(side * SIDE / max(H, W))) for side in (H, W))
+    return ndimage.gaussian_filter(resize(image, (h, w)).mean(axis=2), 1)
+
+
+def interior(grey: Array) -> Array:
+    """The brain_mask of a small_grey, (h, w) both."""
     air, bright = np.percentile(grey, [1, 99])
-    head = _largest(_opened(ndimage.binary_fill_holes(grey > air + 0.15 * (bright - air)), THIN), 1)
-    depth = _depth(head)
-    middle = np.median(grey[depth >= 0.4 * depth.max()])
+    head = _largest(opened(ndimage.binary_fill_holes(grey > air + 0.15 * (bright - air)), THIN), 1)
+    deep = depth_in(head)
+    middle = np.median(grey[deep >= 0.4 * deep.max()])
     bone = grey > middle + LEVEL * (bright - middle)
-    brain = ndimage.binary_fill_holes(_largest(_opened(head & ~bone, THIN), PART))
-    if not brain.any():
-        return brain
-    depth = _depth(_largest(ndimage.binary_fill_holes(bone | brain), 1))  # below the outer surface of the skull
+    brain = ndimage.binary_fill_holes(_largest(opened(head & ~bone, THIN), PART))
+    if brain.mean() < LEAST:
+        return np.ones_like(brain)
+    deep = depth_in(_largest(ndimage.binary_fill_holes(bone | brain), 1))  # below the outer surface of the skull
     edge = brain & ~ndimage.binary_erosion(brain)
-    return brain | _closed(brain, DENT) & (depth > 1.15 * np.median(depth[edge]))
+    return brain | _closed(brain, DENT) & (deep > 1.15 * np.median(deep[edge]))
 
 
-def _depth(mask: Array) -> Array:
+def depth_in(mask: Array) -> Array:
     """How far each pixel lies inside; the image ends outside."""
     return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
 
@@ -78,15 +82,15 @@ def _grown(mask: Array, radius: float) -> Array:
     return mask.any() & (ndimage.distance_transform_edt(~mask) <= radius)
 
 
-def _opened(mask: Array, radius: float) -> Array:
+def opened(mask: Array, radius: float) -> Array:
     """Without what a disc of this radius does not fit into."""
-    return _grown(_depth(mask) > radius, radius)
+    return _grown(depth_in(mask) > radius, radius)
 
 
 def _closed(mask: Array, radius: int) -> Array:
     """With what a disc of this radius outside the mask does not reach."""
     around = np.pad(mask, radius + 1)  # discs may lie beyond the image
-    return (_depth(_grown(around, radius)) > radius)[radius + 1:-radius - 1, radius + 1:-radius - 1]
+    return (depth_in(_grown(around, radius)) > radius)[radius + 1:-radius - 1, radius + 1:-radius - 1]
 
 
 def _largest(mask: Array, share: float) -> Array:

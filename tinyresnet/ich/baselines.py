@@ -1,0 +1,104 @@
+"""What a network must beat: simple or blind methods, through the same folds.
+
+    metadata        ten numbers of file and border: blind, a shortcut
+    brain_blanked   the network's own features of the slice without its brain: blind, a shortcut
+    bright_blob     four numbers of the largest bright blob in the brain: sees what a reader looks for first
+    majority        the share of positives in the training rows: knows nothing
+
+Each is a matrix of features (n, k), a row an image and for majority no column at all, on which logistic regression
+learns: there is nothing to choose, so that nothing can be chosen to please. A shortcut that gets many answers right is
+a warning about the data: the network may have learned the same, and in another hospital it would be worth nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray as Array
+from scipy import ndimage
+
+from tinyresnet.ich.brain import THIN, brain_blanked, depth_in, interior, opened, small_grey
+from tinyresnet.ich.dataset import crop_to_head
+from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure
+from tinyresnet.ich.metadata import metadata_features
+from tinyresnet.ich.recipes import Fit, in_batches
+from tinyresnet.images import preprocess
+from tinyresnet.inference import fold_batch_norm
+from tinyresnet.logistic import fit_logistic, probabilities
+from tinyresnet.resnet import ResNet
+
+SHORTCUTS = {"metadata": "file metadata and border", "brain_blanked": "the slice with its brain blanked out"}
+SUSPICIOUS = 0.65  # accuracy; by guessing .5 where the classes are even
+STRENGTH = 1.0  # of the logistic regression
+BRIGHT = 0.25  # of the way from the brain's median to bone: above grey matter, below blood
+
+
+def baseline_features(paths: Sequence[Path], images: Sequence[Array], backbone: ResNet) -> dict[str, Array]:
+    """{name: (n, k)} of the four, for images (H, W, 3) uint8 as they were read from the paths."""
+    heads = [crop_to_head(image) for image in images]
+    return {"metadata": np.stack([metadata_features(path, image) for path, image in zip(paths, images)]),  # (n, 10)
+            "brain_blanked": network_features([brain_blanked(head) for head in heads], backbone),
+            "bright_blob": np.stack([bright_blob(head) for head in heads]),  # (n, 4)
+            "majority": np.empty((len(images), 0))}
+
+
+def network_features(views: Sequence[Array], backbone: ResNet) -> Array:
+    """Averages of the frozen network's last two stages, (n, channels), of views (H, W, 3) uint8 stretched to its size."""
+    network = fold_batch_norm(backbone)
+    preprocessing = replace(backbone.preprocessing, resize=backbone.preprocessing.size or (224, 224), crop=None)
+    x = np.stack([preprocess(view, preprocessing) for view in views])  # (n, height, width, 3)
+    return in_batches(network.features, x, "features")
+
+
+def bright_blob(head: Array) -> Array:
+    """What is large and bright in the brain, as four numbers, of a slice cropped to the head, (H, W, 3) uint8 -> (4,).
+
+    Brightness is 0 at the brain's median and 1 at bone. Of the largest blob: the root of its share of the brain, its
+    mean brightness, its roundness (area of the largest disc inside it, over its own); and of the brain the 98th
+    percentile. A rim along the skull, which shines in, and thin things (vessels, falx, noise) do not count.
+    """
+    grey = small_grey(head)  # (h, w)
+    inside = depth_in(interior(grey)) > THIN
+    if not inside.any():
+        return np.zeros(4)
+    middle = np.median(grey[inside])
+    brightness = (grey - middle) / max(np.percentile(grey, 99) - middle, 1)
+    percentile = np.percentile(brightness[inside], 98)
+    regions, _ = ndimage.label(opened(inside & (brightness > BRIGHT), 2))
+    sizes = np.bincount(regions.ravel())[1:]
+    if not sizes.size:
+        return np.array([0, 0, 0, percentile])
+    blob = regions == 1 + sizes.argmax()
+    disc = np.pi * depth_in(blob).max() ** 2
+    return np.array([np.sqrt(blob.sum() / inside.sum()), brightness[blob].mean(), disc / blob.sum(), percentile])
+
+
+def out_of_fold_answers(features: Array, labels: Array, plan: Sequence[Fold]) -> list[Outcome]:
+    """Logistic regression fitted to the training rows of every fold, and asked about the others.
+
+    Shapes: features (n, k), any k, labels (n,) of 0 and 1.
+    """
+    outcomes = []
+    for fold in plan:
+        weight, bias = fit_logistic(features[fold.train_rows], labels[fold.train_rows], STRENGTH)
+        outcomes.append(Outcome(fold, Fit(probabilities(features[fold.valid_rows], weight, bias), [])))
+    return outcomes
+
+
+def measure_baselines(features: Mapping[str, Array], slices: Slices, plan: Sequence[Fold]) -> dict[str, dict]:
+    """{name: {split: {measure: {"value", "low", "high"}}}}, as the network's own are measured."""
+    return {name: measure(slices, out_of_fold_answers(matrix, slices.labels, plan)) for name, matrix in features.items()}
+
+
+def warnings_of(baselines: Mapping[str, dict]) -> list[str]:
+    """A sentence for every shortcut and split with an accuracy above SUSPICIOUS.
+
+    Takes what measure_baselines gives. bright_blob is no shortcut: it looks at the brain.
+    """
+    return [f"from {told} alone, labels are told with an accuracy of {value:.2f} ({split} folds; a warning above "
+            f"{SUSPICIOUS}): a network can succeed without looking at the brain, and may have learned to"
+            for name, told in SHORTCUTS.items() for split, measures in baselines.get(name, {}).items()
+            if (value := measures["accuracy"]["value"]) > SUSPICIOUS]
