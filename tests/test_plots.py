@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -155,6 +156,33 @@ def test_folds_of_different_length_are_averaged_over_those_that_got_so_far(tmp_p
     assert len(figures[0].axes[1].lines[0].get_xdata()) == 6
 
 
+def test_training_stands_in_the_middle_of_its_epoch_and_validation_at_its_end(tmp_path, figures):
+    plot_training_progress(history(epochs=3), tmp_path / "a.png")
+    assert [line.get_xdata().tolist() for line in figures[0].axes[0].lines] == [[0.5, 1.5, 2.5], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("epochs, shaded", [(1, []), (2, [(1, 2)]), (5, [(1, 2), (3, 4)]), (90, [(3, 6), (9, 12)])])
+def test_every_second_epoch_is_shaded_or_every_second_block_of_many(tmp_path, figures, epochs, shaded):
+    plot_training_progress(history(epochs=epochs), tmp_path / "a.png")
+    for axes in figures[0].axes:
+        bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches[:2]]
+        assert [(round(band.x0, 9), round(band.x1, 9)) for band in bands] == shaded
+
+
+def test_the_axis_counts_epochs_unless_the_iterations_are_known(tmp_path, figures):
+    plot_training_progress(history(epochs=30), tmp_path / "a.png")
+    plot_training_progress(history(epochs=30), tmp_path / "b.png", iterations_per_epoch=10)
+    labels = [figure.axes[1].get_xlabel() for figure in figures]
+    last = [figure.axes[1].get_xticklabels()[-2].get_text() for figure in figures]
+    assert (labels, last) == (["Epoch", "Iteration"], ["28", "280"])
+
+
+def test_on_an_axis_of_iterations_the_epochs_are_named(tmp_path, figures):
+    plot_training_progress(history(epochs=30), tmp_path / "a.png", iterations_per_epoch=10)
+    named = [text.get_text().strip() for text in figures[0].axes[0].texts if "Epoch" in text.get_text()]
+    assert named == [f"Epoch {epoch}" for epoch in (5, 10, 15, 20, 25, 30)]
+
+
 @pytest.mark.parametrize("epochs", [1, 300])
 def test_one_epoch_and_three_hundred_are_drawn_without_a_warning(tmp_path, epochs):
     plot_training_progress(history(epochs=epochs), tmp_path / "a.png")
@@ -180,6 +208,17 @@ def test_counts_and_the_summaries_of_rows_and_columns_are_written(tmp_path, figu
     # rows 17 / 20 and 15 / 20, columns 17 / 22 and 15 / 18
     assert {"17", "3", "5", "15", "85.0 %", "15.0 %", "75.0 %", "25.0 %", "77.3 %", "22.7 %", "83.3 %",
             "16.7 %"} <= texts(figures[0])
+
+
+def test_every_count_comes_with_its_percent_of_all_and_the_corner_with_the_accuracy(tmp_path, figures):
+    plot_confusion_matrix([[17, 3], [5, 15]], tmp_path / "a.png")
+    assert {"42.5 %", "7.5 %", "12.5 %", "37.5 %", "80.0 %", "20.0 %"} <= texts(figures[0])
+
+
+def test_the_right_are_green_and_the_wrong_red(tmp_path, figures):
+    plot_confusion_matrix([[17, 3], [5, 15]], tmp_path / "a.png")
+    faces = {patch.get_xy(): to_hex(patch.get_facecolor()) for patch in figures[0].axes[0].patches}
+    assert {faces[0, 0], faces[1, 1]} == {plots.LIGHT_GREEN} and {faces[1, 0], faces[0, 1]} == {plots.LIGHT_RED}
 
 
 def test_the_true_class_is_the_row(tmp_path, figures):
