@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from tinyresnet.metrics import (binary_measures, check_groups, check_pair, check_range, check_weights, clopper_pearson,
-                                ratio, with_intervals)
+from tinyresnet.metrics import (check_groups, check_pair, check_range, check_weights, clopper_pearson, rates, ratio,
+                                with_intervals)
 
 Array = NDArray
 
@@ -176,7 +176,7 @@ def _left(labels: Array, row: Array, weights: ArrayLike | None, fraction: float)
     """The part that is referred, and the measures of the rest; weights as in binary_measures."""
     w = check_weights(weights, labels.size)
     doubtful = is_doubtful(row, half_width(row, fraction))  # (n,)
-    rest = binary_measures(labels, row, w * ~doubtful)
+    rest = rates(labels, row >= 0.5, w * ~doubtful)
     return {"referred": ratio(w @ doubtful, w.sum(axis=-1)),
             **{name: rest[name] for name in ("accuracy", "sensitivity", "specificity")}}
 
