@@ -5,11 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tinyresnet import plots
+from tinyresnet import plots, plots_calibration
+from tinyresnet.calibration import brier, referred, reliability
 from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
+from tinyresnet.plots_calibration import plot_referral, plot_reliability
 
 
 def history(folds=1, epochs=6, **changes):
@@ -26,10 +29,19 @@ def curves(count=2, n=50):
     return {f"model {k}": (labels, (labels + rng.random(n)) / 2) for k in range(count)}
 
 
+def predictions(n=100):
+    """Labels (n,) and probabilities (2, n) of two repeats that are right in three of four cases."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    return labels, (labels + 1.5 * rng.random((2, n))) / 2.5
+
+
 DRAWINGS = {
     "training": lambda path, note="": plot_training_progress(history(3), path, note=note),
     "confusion": lambda path, note="": plot_confusion_matrix([[17, 3], [5, 15]], path, note=note),
     "roc": lambda path, note="": plot_roc(curves(), path, note=note),
+    "reliability": lambda path, note="": plot_reliability(*predictions(), path, note=note),
+    "referral": lambda path, note="": plot_referral(*predictions(), path, note=note),
 }
 
 
@@ -44,6 +56,7 @@ def figures(monkeypatch):
             drawn.append(self)
 
     monkeypatch.setattr(plots, "Figure", Remembered)
+    monkeypatch.setattr(plots_calibration, "Figure", Remembered)
     return drawn
 
 
@@ -96,9 +109,10 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatc
     assert (tmp_path / "figure.png").read_bytes() == b"old"
 
 
-def test_pyplot_and_its_global_figures_are_not_used():
-    with open(plots.__file__, encoding="utf-8") as file:
-        assert "import matplotlib.pyplot" not in file.read() and "plt" not in vars(sys.modules["tinyresnet.plots"])
+@pytest.mark.parametrize("module", [plots, plots_calibration])
+def test_pyplot_and_its_global_figures_are_not_used(module):
+    with open(module.__file__, encoding="utf-8") as file:
+        assert "import matplotlib.pyplot" not in file.read() and "plt" not in vars(sys.modules[module.__name__])
 
 
 # Training progress ----------------------------------------------------------------------------------------------------
@@ -155,6 +169,33 @@ def test_folds_of_different_length_are_averaged_over_those_that_got_so_far(tmp_p
     assert len(figures[0].axes[1].lines[0].get_xdata()) == 6
 
 
+def test_training_stands_in_the_middle_of_its_epoch_and_validation_at_its_end(tmp_path, figures):
+    plot_training_progress(history(epochs=3), tmp_path / "a.png")
+    assert [line.get_xdata().tolist() for line in figures[0].axes[0].lines] == [[0.5, 1.5, 2.5], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("epochs, shaded", [(1, []), (2, [(1, 2)]), (5, [(1, 2), (3, 4)]), (90, [(3, 6), (9, 12)])])
+def test_every_second_epoch_is_shaded_or_every_second_block_of_many(tmp_path, figures, epochs, shaded):
+    plot_training_progress(history(epochs=epochs), tmp_path / "a.png")
+    for axes in figures[0].axes:
+        bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches[:2]]
+        assert [(round(band.x0, 9), round(band.x1, 9)) for band in bands] == shaded
+
+
+def test_the_axis_counts_epochs_unless_the_iterations_are_known(tmp_path, figures):
+    plot_training_progress(history(epochs=30), tmp_path / "a.png")
+    plot_training_progress(history(epochs=30), tmp_path / "b.png", iterations_per_epoch=10)
+    labels = [figure.axes[1].get_xlabel() for figure in figures]
+    last = [figure.axes[1].get_xticklabels()[-2].get_text() for figure in figures]
+    assert (labels, last) == (["Epoch", "Iteration"], ["28", "280"])
+
+
+def test_on_an_axis_of_iterations_the_epochs_are_named(tmp_path, figures):
+    plot_training_progress(history(epochs=30), tmp_path / "a.png", iterations_per_epoch=10)
+    named = [text.get_text().strip() for text in figures[0].axes[0].texts if "Epoch" in text.get_text()]
+    assert named == [f"Epoch {epoch}" for epoch in (5, 10, 15, 20, 25, 30)]
+
+
 @pytest.mark.parametrize("epochs", [1, 300])
 def test_one_epoch_and_three_hundred_are_drawn_without_a_warning(tmp_path, epochs):
     plot_training_progress(history(epochs=epochs), tmp_path / "a.png")
@@ -180,6 +221,17 @@ def test_counts_and_the_summaries_of_rows_and_columns_are_written(tmp_path, figu
     # rows 17 / 20 and 15 / 20, columns 17 / 22 and 15 / 18
     assert {"17", "3", "5", "15", "85.0 %", "15.0 %", "75.0 %", "25.0 %", "77.3 %", "22.7 %", "83.3 %",
             "16.7 %"} <= texts(figures[0])
+
+
+def test_every_count_comes_with_its_percent_of_all_and_the_corner_with_the_accuracy(tmp_path, figures):
+    plot_confusion_matrix([[17, 3], [5, 15]], tmp_path / "a.png")
+    assert {"42.5 %", "7.5 %", "12.5 %", "37.5 %", "80.0 %", "20.0 %"} <= texts(figures[0])
+
+
+def test_the_right_are_green_and_the_wrong_red(tmp_path, figures):
+    plot_confusion_matrix([[17, 3], [5, 15]], tmp_path / "a.png")
+    faces = {patch.get_xy(): to_hex(patch.get_facecolor()) for patch in figures[0].axes[0].patches}
+    assert {faces[0, 0], faces[1, 1]} == {plots.LIGHT_GREEN} and {faces[1, 0], faces[0, 1]} == {plots.LIGHT_RED}
 
 
 def test_the_true_class_is_the_row(tmp_path, figures):
@@ -228,3 +280,53 @@ def test_more_curves_than_colours_are_told_apart(tmp_path, figures):
 def test_no_curve_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one curve"):
         plot_roc({}, tmp_path / "a.png")
+
+
+# Reliability and referral ---------------------------------------------------------------------------------------------
+
+
+def test_the_points_of_the_reliability_diagram_are_the_bins_with_their_intervals(tmp_path, figures):
+    plot_reliability(*predictions(), tmp_path / "a.png", bins=5)
+    (points,) = figures[0].axes[0].containers
+    bins = reliability(*predictions(), bins=5)
+    np.testing.assert_allclose(points[0].get_xydata(), [(b.predicted, b.observed) for b in bins])
+    np.testing.assert_allclose([bar[:, 1] for bar in points[2][0].get_segments()], [(b.low, b.high) for b in bins])
+
+
+def test_the_diagonal_is_drawn_and_the_brier_score_written(tmp_path, figures):
+    plot_reliability(*predictions(), tmp_path / "a.png")
+    np.testing.assert_array_equal(figures[0].axes[0].lines[0].get_xydata(), [[0, 0], [1, 1]])
+    assert figures[0].axes[0].get_legend().get_title().get_text().startswith(f"Brier score {brier(*predictions()):.3f} (")
+
+
+def test_the_histogram_below_counts_every_image_once(tmp_path, figures):
+    plot_reliability(*predictions(), tmp_path / "a.png")
+    heights = [[bar.get_height() for bar in bars] for bars in figures[0].axes[1].containers]
+    assert np.sum(heights, axis=1).tolist() == [50, 50]  # of each class, although there are two repeats
+
+
+def test_groups_widen_the_intervals_of_the_diagram(tmp_path, figures):
+    for groups in (None, np.arange(100) // 10):
+        plot_reliability(*predictions(), tmp_path / "a.png", bins=1, groups=groups)
+    alone, grouped = (figure.axes[0].containers[0][2][0].get_segments()[0] for figure in figures)
+    assert np.ptp(grouped[:, 1]) > 1.5 * np.ptp(alone[:, 1])
+
+
+def test_the_curve_of_referral_is_the_accuracy_on_the_others_in_its_band(tmp_path, figures):
+    plot_referral(*predictions(), tmp_path / "a.png")
+    axes = figures[0].axes[0]
+    entry = referred(*predictions(), [0.2])[0]
+    assert axes.lines[0].get_xydata()[4] == pytest.approx([20, 100 * entry["accuracy"]["value"]])
+    at_twenty = [y for x, y in axes.collections[0].get_paths()[0].vertices if abs(x - 20) < 1e-6]
+    assert (min(at_twenty), max(at_twenty)) == pytest.approx((100 * entry["accuracy"]["low"],
+                                                              100 * entry["accuracy"]["high"]))
+
+
+def test_predictions_that_are_all_alike_are_drawn_without_a_warning(tmp_path):
+    plot_reliability([0, 1], [0.6, 0.6], tmp_path / "a.png")
+    plot_referral([0, 1], [0.6, 0.6], tmp_path / "a.png")
+
+
+def test_a_perfect_network_is_drawn_without_a_warning(tmp_path):
+    plot_reliability([0, 1] * 20, [0.0, 1.0] * 20, tmp_path / "a.png")
+    plot_referral([0, 1] * 20, [0.0, 1.0] * 20, tmp_path / "a.png")

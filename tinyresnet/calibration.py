@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from tinyresnet.metrics import (binary_measures, check_groups, check_pair, check_range, check_weights, clopper_pearson,
-                                ratio, with_intervals)
+from tinyresnet.metrics import (check_groups, check_pair, check_range, check_weights, clopper_pearson, rates, ratio,
+                                with_intervals)
 
 Array = NDArray
 
@@ -130,16 +130,20 @@ def with_temperature(probabilities: ArrayLike, T: float) -> Array:
 
 
 def half_width(probabilities: ArrayLike, fraction: float) -> float:
-    """h, such that at most this fraction of the probabilities (n,) has |p - 1/2| < h, and no larger h would do.
+    """The largest h for which at most this fraction of the probabilities (n,) has |p - 1/2| < h: those to refer.
 
-    Those are the ones to refer to a person, and so is a later prediction with |p - 1/2| < h. Equal ones stay together,
-    whatever their order; where they meet the edge of the band, none of them is referred.
+    Equal ones stay together, whatever their order: where they meet the edge of the band, none of them is referred.
     Raises ValueError unless 0 <= fraction < 1.
     """
     p = np.asarray(probabilities, dtype=float)
     if not 0 <= fraction < 1:
         raise ValueError(f"expected a fraction to refer within 0..1, and below 1, got {fraction}")
     return float(np.sort(_certainty(p))[math.floor(fraction * p.size + 1e-6)])  # 0.29 * 100 is a hair below 29
+
+
+def is_doubtful(probabilities: ArrayLike, half_width: float) -> Array:
+    """|p - 1/2| < half_width, of the same shape: what to refer, also of later predictions."""
+    return _certainty(np.asarray(probabilities, dtype=float)) < half_width
 
 
 def referred(labels: ArrayLike, probabilities: ArrayLike, fractions: Sequence[float] = (0.1, 0.2),
@@ -171,8 +175,8 @@ def referred(labels: ArrayLike, probabilities: ArrayLike, fractions: Sequence[fl
 def _left(labels: Array, row: Array, weights: ArrayLike | None, fraction: float) -> dict:
     """The part that is referred, and the measures of the rest; weights as in binary_measures."""
     w = check_weights(weights, labels.size)
-    doubtful = _certainty(row) < half_width(row, fraction)  # (n,)
-    rest = binary_measures(labels, row, w * ~doubtful)
+    doubtful = is_doubtful(row, half_width(row, fraction))  # (n,)
+    rest = rates(labels, row >= 0.5, w * ~doubtful)
     return {"referred": ratio(w @ doubtful, w.sum(axis=-1)),
             **{name: rest[name] for name in ("accuracy", "sensitivity", "specificity")}}
 

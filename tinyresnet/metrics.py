@@ -50,21 +50,27 @@ def binary_measures(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayL
     truth, scores = check_pair(labels, probabilities)
     check_range(scores)
     w = check_weights(weights, truth.size)  # (n,) or (B, n)
-    called = scores >= threshold  # (n,)
-    cells = [~called & (truth == 0), called & (truth == 0), ~called & (truth == 1), called & (truth == 1)]
-    TN, FP, FN, TP = np.moveaxis(w @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
+    values = {**rates(truth, scores >= threshold, w), "roc_auc": _roc_auc(truth, scores, w)}
+    return {name: float(value) if w.ndim == 1 else value for name, value in values.items()}
+
+
+def rates(labels: Array, called: Array, weights: Array) -> dict[str, Array]:
+    """The measures of binary_measures that depend on what was called positive: all but roc_auc, unchecked.
+
+    Shapes: labels (n,) of 0 and 1, called (n,) of bool, weights (n,) or (B, n) -> () or (B,) each.
+    """
+    cells = [~called & (labels == 0), called & (labels == 0), ~called & (labels == 1), called & (labels == 1)]
+    TN, FP, FN, TP = np.moveaxis(weights @ np.array(cells, dtype=float).T, -1, 0)  # each () or (B,)
     TPR, TNR = ratio(TP, TP + FN), ratio(TN, TN + FP)
     PPV = ratio(TP, TP + FP, otherwise=0.0)
-    values = {
+    return {
         "accuracy": ratio(TP + TN, TP + TN + FP + FN),
         "sensitivity": TPR,
         "specificity": TNR,
         "precision": PPV,
         "f1": ratio(2 * PPV * TPR, PPV + TPR, otherwise=0.0),
         "balanced_accuracy": (TPR + TNR) / 2,
-        "roc_auc": _roc_auc(truth, scores, w),
     }
-    return {name: float(value) if w.ndim == 1 else value for name, value in values.items()}
 
 
 def ratio(numerator: Array, denominator: Array, otherwise: ArrayLike = np.nan) -> Array:

@@ -27,12 +27,17 @@ from tinyresnet.metrics import binary_measures, roc_curve
 Array = NDArray
 
 BLUE, ORANGE, BLACK, GREY = "#0072bd", "#d95319", "#1a1a1a", "#6b6b6b"  # the first two are MATLAB's
+GREEN, RED, LIGHT_GREEN, LIGHT_RED = "#11772d", "#c0271d", "#bce6c4", "#f9c4c0"  # the light ones are MATLAB's
 CURVES = (BLUE, ORANGE, "#77ac30", "#7e2f8e", "#edb120", "#4dbeee", "#a2142f")
 DPI = 150
 
 
-def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, note: str = "") -> None:
-    """Accuracy in percent above, loss below, over epochs; training coloured, validation black and dashed.
+def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, iterations_per_epoch: int | None = None,
+                           note: str = "") -> None:
+    """Accuracy in percent above, loss below, epochs shaded alternately; training coloured, validation black and dashed.
+
+    With iterations_per_epoch (updates of the weights) the x axis counts those, as MATLAB's does. Training is the mean
+    over an epoch and stands in its middle; validation was measured at its end, and stands there.
 
     history: one row an epoch with split, repeat, fold, epoch, train_loss, train_accuracy, valid_loss and valid_accuracy
     (accuracies 0..1; validation may be None or NaN). Of several folds the mean is drawn, and a band from the lowest to
@@ -44,10 +49,13 @@ def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, note
     _draw_pane(above, runs, "accuracy", BLUE, 100)
     _draw_pane(below, runs, "loss", ORANGE, 1)
     above.set(ylabel="Accuracy (%)", ylim=(0, 104), yticks=range(0, 101, 20))
-    below.set(ylabel="Loss", ylim=(0, None), xlabel="Epoch")
-    below.set_xlim(min(row["epoch"] for row in history) - 0.5, None)
+    below.set(ylabel="Loss", ylim=(0, None))
+    below.set_xlabel("Iteration" if iterations_per_epoch else "Epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    above.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="0.85")
+    below.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch * (iterations_per_epoch or 1):g}"))
+    for axes in (above, below):
+        _shade_epochs(axes, max(row["epoch"] for row in history), named=axes is above and bool(iterations_per_epoch))
+    above.legend(loc="lower right", bbox_to_anchor=(1, 0.08), frameon=True, framealpha=0.9, edgecolor="0.85")
     below.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="0.85")
     folds = "" if len(runs) == 1 else f": mean and range of {len(runs)} folds"
     figure.suptitle(f"Training progress{folds}", fontsize=13)
@@ -73,19 +81,32 @@ def _draw_pane(axes: Axes, runs: list[list[Mapping]], measure: str, color: str, 
     epochs = sorted({row["epoch"] for run in runs for row in run})
     every = 1 + len(epochs) // 40  # more markers than 40 would merge into a band
     ends = []
-    for part, name, hue, line in (("train", "Training", color, "-"), ("valid", "Validation", BLACK, "--")):
+    for part, name, hue, line, before in (("train", "Training", color, "-", 0.5), ("valid", "Validation", BLACK, "--", 0)):
         values = factor * _table(runs, epochs, f"{part}_{measure}")  # (runs, epochs)
         shown = np.flatnonzero(~np.isnan(values).all(axis=0))
         if shown.size == 0:
             continue
-        x, y = np.array(epochs)[shown], np.nanmean(values[:, shown], axis=0)
-        axes.plot(x, y, line, label=name, color=hue, linewidth=1.6, marker="o", markersize=3.5, markevery=every)
+        x, y = np.array(epochs)[shown] - before, np.nanmean(values[:, shown], axis=0)
+        marker = "" if part == "train" and x.size > 1 else "o"  # MATLAB's training is a line, which one point is not
+        axes.plot(x, y, line, label=name, color=hue, linewidth=1.6, marker=marker, markersize=4, markevery=every)
         if len(runs) > 1:
             low, high = np.nanmin(values[:, shown], axis=0), np.nanmax(values[:, shown], axis=0)
             axes.fill_between(x, low, high, color=hue, alpha=0.15, linewidth=0)
         ends.append((float(y[-1]), hue))
     _write_ends(axes, ends, "{:.1f} %" if measure == "accuracy" else "{:.3f}")
     _tidy(axes)
+
+
+def _shade_epochs(axes: Axes, last: int, *, named: bool) -> None:
+    """Every second epoch grey, or every second block where there are more than 40; about eight of them named."""
+    block = 1 + last // 40
+    for first in range(block, last, 2 * block):
+        axes.axvspan(first, min(first + block, last), facecolor="0.95", linewidth=0, zorder=0)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(0, 1.01 * last)  # room for half a marker
+    step = next(step for step in (1, 2, 5, 10, 20, 50, math.ceil(last / 8)) if last <= 8 * step)
+    for epoch in range(step, last + 1, step) if named else ():
+        axes.text(epoch, 2, f"Epoch {epoch} ", ha="right", va="bottom", fontsize=8, color=GREY)
 
 
 def _table(runs: list[list[Mapping]], epochs: list[int], column: str) -> Array:
@@ -106,7 +127,11 @@ def _write_ends(axes: Axes, ends: list[tuple[float, str]], pattern: str) -> None
 
 def plot_confusion_matrix(matrix: ArrayLike, path: str | Path, *, classes: Sequence[str] = ("normal", "hemorrhage"),
                           note: str = "") -> None:
-    """Counts in the large squares; beside each true class and below each predicted class, the percent right and wrong.
+    """As MATLAB's plotconfusion: counts and percent of all images, green where right and red where wrong.
+
+    The grey squares say what percent is right (green) and wrong (red): at the end of a row of the images of that true
+    class, below a column of those called so, in the corner of all. One thing differs: here a row is a true class, as
+    in confusion_matrix, and there a predicted one. To compare, exchange rows and columns.
 
     matrix: (K, K) counts, row = true class, column = predicted class. A class without images shows a dash.
     Raises ValueError if matrix has not one row and one column a class, or holds anything but counts.
@@ -114,48 +139,48 @@ def plot_confusion_matrix(matrix: ArrayLike, path: str | Path, *, classes: Seque
     counts, K = np.asarray(matrix), len(classes)
     if counts.shape != (K, K) or not np.isfinite(counts).all() or (counts < 0).any():
         raise ValueError(f"expected counts ({K}, {K}) for the classes {', '.join(classes)}, got {counts.tolist()}")
-    figure = Figure(figsize=(2.8 + 1.2 * K, 2.6 + 1.2 * K), dpi=DPI, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(1.7 + 1.5 * K, 1.9 + 1.5 * K), dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for i in range(K):
         for j in range(K):
-            strength = counts[i, j] / max(counts.max(), 1)
-            _draw_square(axes, j, i, f"{counts[i, j]:g}", BLUE if i == j else ORANGE, strength)
-    for k, word in enumerate(("right", "wrong")):
-        axes.text(K + 0.7 + k, K + 0.16, word, ha="center", va="center", color=GREY)
-        axes.text(K + 0.16, K + 0.7 + k, word, ha="center", va="center", color=GREY, rotation=90)
+            _draw_square(axes, j, i, LIGHT_GREEN if i == j else LIGHT_RED)
+            axes.text(j + 0.5, i + 0.5, f"{counts[i, j]:g}", ha="center", va="bottom", fontsize=18, fontweight="bold")
+            axes.text(j + 0.5, i + 0.54, _percent(counts[i, j], counts.sum()), ha="center", va="top", fontsize=11)
     for k in range(K):
-        _draw_summary(axes, counts[k, k], counts[k].sum(), [(K + 0.2, k), (K + 1.2, k)])
-        _draw_summary(axes, counts[k, k], counts[:, k].sum(), [(k, K + 0.2), (k, K + 1.2)])
-    axes.set(xlim=(-0.02, K + 2.22), ylim=(K + 2.22, -0.02), aspect="equal")
+        _draw_summary(axes, K, k, counts[k, k], counts[k].sum())
+        _draw_summary(axes, k, K, counts[k, k], counts[:, k].sum())
+    _draw_summary(axes, K, K, np.trace(counts), counts.sum(), "0.84")
+    axes.set(xlim=(-0.02, K + 1.02), ylim=(K + 1.02, -0.02), aspect="equal")
     _name_classes(axes, classes)
     axes.set_title(f"Confusion matrix of {counts.sum():g} images", fontsize=13)
     _save(figure, path, note)
 
 
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
-    """Beside and below the large squares."""
-    K = len(classes)
-    middle = K / 2 / (K + 2.24)  # of the large squares, as a part of the axes
-    axes.set_xlabel("Predicted class", fontsize=12, x=middle)
+    """Beside and below the squares."""
+    places, middle = np.arange(len(classes) + 1) + 0.5, len(classes) / 2 / (len(classes) + 1)
+    axes.set_xlabel("Predicted class", fontsize=12, x=middle)  # of the classes' squares, as a part of the axes
     axes.set_ylabel("True class", fontsize=12, y=1 - middle)
-    axes.set_xticks(np.arange(K) + 0.5, classes)
-    axes.set_yticks(np.arange(K) + 0.5, classes, rotation=90, va="center")
+    axes.set_xticks(places, [*classes, "of the row"])
+    axes.set_yticks(places, [*classes, "of the column"], rotation=90, va="center")
     axes.tick_params(length=0, labelsize=11)
     axes.spines[:].set_visible(False)
 
 
-def _draw_summary(axes: Axes, right: int, total: int, places: Sequence[tuple[float, float]]) -> None:
-    """The percent right in the first place, the percent wrong in the second."""
-    for (x, y), count, color in zip(places, (right, total - right), (BLUE, ORANGE)):
-        text = f"{100 * count / total:.1f} %" if total else "\u2013"
-        _draw_square(axes, x, y, text, color, count / total if total else 0.0, fontsize=11)
+def _draw_summary(axes: Axes, x: float, y: float, right: int, total: int, grey: str = "0.93") -> None:
+    """The percent right in green above the percent wrong in red."""
+    _draw_square(axes, x, y, grey)
+    axes.text(x + 0.5, y + 0.46, _percent(right, total), ha="center", va="bottom", fontsize=12, color=GREEN)
+    axes.text(x + 0.5, y + 0.54, _percent(total - right, total), ha="center", va="top", fontsize=12, color=RED)
 
 
-def _draw_square(axes: Axes, x: float, y: float, text: str, color: str, strength: float, fontsize: int = 18) -> None:
-    """A unit square from (x, y) to the right and down; strength 0..1 is how much of its colour shows."""
-    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=(color, 0.06 + 0.84 * strength), edgecolor="white", linewidth=2))
-    axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=fontsize,
-              color="white" if strength > 0.55 else BLACK)
+def _draw_square(axes: Axes, x: float, y: float, color: str) -> None:
+    """A unit square from (x, y) to the right and down."""
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=color, edgecolor="0.45", linewidth=0.8))
+
+
+def _percent(part: int, total: int) -> str:
+    return f"{100 * part / total:.1f} %" if total else "\u2013"
 
 
 def plot_roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path, note: str = "") -> None:
