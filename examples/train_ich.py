@@ -22,8 +22,10 @@ from pathlib import Path
 from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phantoms
 
 from tinyresnet.files import explain
-from tinyresnet.ich.analysis import analyse
+from tinyresnet.ich.analysis import analyse, exploratory
+from tinyresnet.ich.baselines import baseline_features, measure_baselines, warnings_of
 from tinyresnet.ich.experiment import run
+from tinyresnet.ich.features import Features
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
 from tinyresnet.ich.paper import PUBLISHED
 from tinyresnet.ich.recipes import Settings
@@ -173,6 +175,12 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
     recipe.save(directory, job.slices.classes, job.facts, heads)
     results = {**job.facts, **analyse(job.slices, outcomes, independent=job.facts["protocol"]["recipe"] == "paper")}
+    if job.paths:
+        compared = baseline_features(job.paths, job.images, recipe.backbone)
+        results["baselines"] = measure_baselines(compared, job.slices, job.plan)
+        results["warnings"] = warnings_of(results["baselines"])
+    if isinstance(recipe, Features):
+        results["exploratory"] = exploratory(recipe, job.slices, job.plan, seed)
     write_tables(directory, job.slices, outcomes)
     write_figures(directory, job.slices, outcomes, note_of(job))
     results["seconds"] = round(time.perf_counter() - begin, 1)

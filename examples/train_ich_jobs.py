@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from tinyresnet.ich.paper import ARMS, TEST_FRACTION, Paper, arm_preprocessing
 from tinyresnet.ich.recipes import Recipe, Scratch, Settings
 from tinyresnet.ich.splits import stratified_split
 from tinyresnet.ich.twins import PREPROCESSING, make_twins
+from tinyresnet.ich.views import stretched
 
 PHANTOM_PATIENTS = 720, 160  # that learn, and that test
 SMALL = partial(tinyresnet.small_resnet, depths=(1, 1, 1), width=24)  # learns from phantoms
@@ -109,8 +109,7 @@ def cross_validated(args: argparse.Namespace) -> Job:
     name = args.recipe or "features"
     splits, repeats = splits_of(args, slices, name), args.repeats or (5 if name == "features" else 1)
     plan = cross_validation(slices, splits, args.folds, repeats, args.seed)
-    size = backbone.preprocessing.size or (224, 224)
-    backbone.preprocessing = replace(backbone.preprocessing, resize=size, crop=None)
+    backbone.preprocessing = stretched(backbone.preprocessing)
     protocol = {"recipe": name, "seed": args.seed, "split": splits, "folds": args.folds, "repeats": repeats}
     new_recipe: Callable[[], Recipe]
     if name == "features":

@@ -8,11 +8,12 @@ from PIL import Image
 from scipy import ndimage
 
 from tinyresnet import load_model, small_resnet
-from tinyresnet.ich.baselines import (SUSPICIOUS, baseline_features, bright_blob, measure_baselines, network_features,
-                                      out_of_fold_answers, warnings_of)
+from tinyresnet.ich.baselines import (SUSPICIOUS, baseline_features, bright_blob, measure_baselines, out_of_fold_answers,
+                                      warnings_of)
 from tinyresnet.ich.brain import brain_mask
-from tinyresnet.ich.dataset import crop_to_head, load_dataset, read_images
+from tinyresnet.ich.dataset import load_dataset, read_images
 from tinyresnet.ich.experiment import Fold, Slices, cross_validation, out_of_fold
+from tinyresnet.ich.features import features_of
 from tinyresnet.ich.metadata import METADATA
 from tinyresnet.ich.phantom import make_phantom, window
 from tinyresnet.images import Preprocessing
@@ -68,15 +69,9 @@ def test_what_is_in_the_brain_is_hidden_from_the_blanked_network(four, phantoms)
     paths, images, backbone = phantoms
     images = [image.copy() for image in images]
     images[0][54:74, 54:74] = 150  # brighter than brain, darker than bone
-    without, seen = network_features([crop_to_head(picture(0, "normal")), crop_to_head(images[0])], backbone)
+    without, seen = features_of(backbone, [picture(0, "normal"), images[0]], views=["head"])[0, 0]
     hidden = baseline_features(paths, images, backbone)["brain_blanked"] - four["brain_blanked"]
     assert np.abs(hidden).max() < 0.2 * np.abs(seen - without).max()  # not 0: the edge of the mask moves a little
-
-
-def test_network_features_take_views_of_any_shape_and_leave_the_network_as_it_was(phantoms):
-    _, _, backbone = phantoms
-    features = network_features([np.zeros((40, 70, 3), np.uint8), np.full((33, 20, 3), 255, np.uint8)], backbone)
-    assert features.shape[0] == 2 and backbone.preprocessing == Preprocessing(resize=36, crop=32)
 
 
 # bright_blob ----------------------------------------------------------------------------------------------------------
@@ -147,7 +142,7 @@ def test_every_image_is_answered_once_a_repeat_by_a_fit_that_has_not_seen_its_sc
 
 def test_majority_answers_with_the_share_of_positives_in_the_training_rows():
     plan = [Fold("plain", 0, 0, np.array([0, 1, 2, 3, 4]), np.array([5, 6]))]
-    (_, fit), = out_of_fold_answers(np.empty((7, 0)), np.array([1, 1, 1, 0, 0, 0, 1]), plan)
+    (_, fit, _), = out_of_fold_answers(np.empty((7, 0)), np.array([1, 1, 1, 0, 0, 0, 1]), plan)
     assert fit.probabilities == pytest.approx([0.6, 0.6])
 
 
@@ -205,5 +200,5 @@ def test_with_permuted_labels_nothing_is_learned(synthetic):
 @pytest.mark.shared
 def test_with_permuted_labels_nothing_is_learned_from_features_of_the_real_slices(shared, published):
     dataset, images = read_images(load_dataset(shared / "data" / "head_ct"))
-    features = network_features([crop_to_head(image) for image in images], load_model(published))
+    features = features_of(load_model(published), images, views=["head"])[0, 0]
     assert 0.45 < mean_auc_of_permuted_labels(features, slices_of(dataset.labels, dataset.groups)) < 0.55

@@ -29,10 +29,12 @@ def fit_logistic(x: Array, labels: Array, strength: float) -> tuple[Array, float
     std[std <= 1e-9 * np.abs(mean)] = np.inf  # constant, but for rounding
     z = (x - mean) / std  # (n, d)
     # The best weight is a sum of rows, so with Q (d, k), an orthonormal basis of the rows, it is Q @ v: k <= n unknowns
-    # in the place of d, and |v| = |Q @ v|.
-    Q, _ = np.linalg.qr(z.T)  # (d, k), k = min(n, d)
-    solution = _newton(np.column_stack([z @ Q, np.ones(len(z))]), labels, strength)  # (k + 1,)
-    weight = Q @ solution[:-1] / std  # (d,)
+    # in the place of d, and |v| = |Q @ v|. From z @ z.T = U S**2 U.T follows Q = z.T @ U / S, and z @ Q = U S.
+    squares, U = np.linalg.eigh(z @ z.T)  # (n,), (n, n)
+    kept = squares > 1e-12 * squares[-1]
+    S, U = np.sqrt(squares[kept]), U[:, kept]  # (k,), (n, k)
+    solution = _newton(np.column_stack([U * S, np.ones(len(z))]), labels, strength)  # (k + 1,)
+    weight = z.T @ (U @ (solution[:-1] / S)) / std  # (d,)
     return weight, float(solution[-1] - mean @ weight)
 
 

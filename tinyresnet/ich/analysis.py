@@ -9,7 +9,8 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.calibration import brier_with_interval, referred, reliability, with_temperature
-from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
+from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure, out_of_fold, rng_of
+from tinyresnet.ich.features import Features
 from tinyresnet.metrics import clopper_pearson, confusion_matrix, with_intervals
 
 
@@ -50,3 +51,11 @@ def calibration(labels: Array, probabilities: Array, groups: Array | None, outco
         found["temperature"] = float(np.mean(temperatures))
         found["brier_with_temperature"] = brier_with_interval(labels, out_of_fold(cooled, split)[1], groups)
     return found
+
+
+def exploratory(recipe: Features, slices: Slices, plan: Sequence[Fold], seed: int) -> dict[str, dict]:
+    """{variant: {split: measures}} of what else the recipe might have been. Tried on the images that judge it, so the
+    best of them is no result.
+    """
+    return {name: measure(slices, [Outcome(fold, variant.fit(fold.train_rows, fold.valid_rows, rng_of(fold, seed)))
+                                   for fold in plan]) for name, variant in recipe.variants()}

@@ -13,20 +13,18 @@ a warning about the data: the network may have learned the same, and in another 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy import ndarray as Array
 from scipy import ndimage
 
-from tinyresnet.ich.brain import THIN, brain_blanked, depth_in, interior, opened, small_grey
+from tinyresnet.ich.brain import THIN, depth_in, interior, opened, small_grey
 from tinyresnet.ich.dataset import crop_to_head
 from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure
+from tinyresnet.ich.features import features_of
 from tinyresnet.ich.metadata import metadata_features
-from tinyresnet.ich.recipes import Fit, in_batches
-from tinyresnet.images import preprocess
-from tinyresnet.inference import fold_batch_norm
+from tinyresnet.ich.recipes import Fit, Head
 from tinyresnet.logistic import fit_logistic, probabilities
 from tinyresnet.resnet import ResNet
 
@@ -38,19 +36,10 @@ BRIGHT = 0.25  # of the way from the brain's median to bone: above grey matter, 
 
 def baseline_features(paths: Sequence[Path], images: Sequence[Array], backbone: ResNet) -> dict[str, Array]:
     """{name: (n, k)} of the four, for images (H, W, 3) uint8 as they were read from the paths."""
-    heads = [crop_to_head(image) for image in images]
     return {"metadata": np.stack([metadata_features(path, image) for path, image in zip(paths, images)]),  # (n, 10)
-            "brain_blanked": network_features([brain_blanked(head) for head in heads], backbone),
-            "bright_blob": np.stack([bright_blob(head) for head in heads]),  # (n, 4)
+            "brain_blanked": features_of(backbone, images, views=["blanked"], mirrored=False)[0, 0],  # (n, C)
+            "bright_blob": np.stack([bright_blob(crop_to_head(image)) for image in images]),  # (n, 4)
             "majority": np.empty((len(images), 0))}
-
-
-def network_features(views: Sequence[Array], backbone: ResNet) -> Array:
-    """Averages of the frozen network's last two stages, (n, channels), of views (H, W, 3) uint8 stretched to its size."""
-    network = fold_batch_norm(backbone)
-    preprocessing = replace(backbone.preprocessing, resize=backbone.preprocessing.size or (224, 224), crop=None)
-    x = np.stack([preprocess(view, preprocessing) for view in views])  # (n, height, width, 3)
-    return in_batches(network.features, x, "features")
 
 
 def bright_blob(head: Array) -> Array:
@@ -84,7 +73,8 @@ def out_of_fold_answers(features: Array, labels: Array, plan: Sequence[Fold]) ->
     outcomes = []
     for fold in plan:
         weight, bias = fit_logistic(features[fold.train_rows], labels[fold.train_rows], STRENGTH)
-        outcomes.append(Outcome(fold, Fit(probabilities(features[fold.valid_rows], weight, bias), [])))
+        answers = probabilities(features[fold.valid_rows], weight, bias)
+        outcomes.append(Outcome(fold, Fit(answers, [], Head(weight[None], np.array([bias])))))
     return outcomes
 
 

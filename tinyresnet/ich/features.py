@@ -53,7 +53,7 @@ class Features(Recipe):
             yield f"penalty times {factor:g}", make(self.features, strength=self.strength * factor)
 
 
-def features_of(backbone: ResNet, images: Sequence[Array]) -> Array:
-    """What Features reads, of images (H, W, 3) uint8 of any size: (V, 2, n, C)."""
+def features_of(backbone: ResNet, images: Sequence[Array], **how) -> Array:
+    """What Features reads, of images (H, W, 3) uint8 of any size: (V, 2, n, C). how: views and mirrored, for `through`."""
     network, at = fold_batch_norm(backbone), last_stages(backbone, 2)
-    return through(partial(network.features, at=at), images, backbone.preprocessing)
+    return through(partial(network.features, at=at), images, backbone.preprocessing, **how)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.ich.recipes import Fit, Head, Recipe, Settings, last_stages
-from tinyresnet.ich.views import BATCH
-from tinyresnet.images import Preprocessing, preprocess
+from tinyresnet.ich.views import BATCH, seen, stretched
+from tinyresnet.images import Preprocessing
 from tinyresnet.optim import Adam
 from tinyresnet.resnet import ResNet
 from tinyresnet.training import Samples, predict, train
@@ -29,9 +29,9 @@ ARMS = {"as_written": "pixels from 0 to 1", "own_input": "pixels normalised as t
 
 
 def arm_preprocessing(arm: str, preprocessing: Preprocessing) -> Preprocessing:
-    """What the whole slice goes through: stretched as the weights' input is, then scaled as the arm says."""
-    stretched = replace(preprocessing, resize=preprocessing.size or (224, 224), crop=None)
-    return replace(stretched, mean=(0.0,) * 3, std=(1.0,) * 3) if arm == "as_written" else stretched
+    """What the whole slice goes through: stretched to the size of the weights' input, then scaled as the arm says."""
+    own = stretched(preprocessing)
+    return replace(own, mean=(0.0,) * 3, std=(1.0,) * 3) if arm == "as_written" else own
 
 
 class Paper(Recipe):
@@ -42,7 +42,7 @@ class Paper(Recipe):
     def __init__(self, backbone: ResNet, images: Sequence[Array], labels: Array, settings: Settings):
         super().__init__(backbone, settings)
         self.labels, self.at = labels, last_stages(backbone, 1)
-        self.x = np.stack([preprocess(image, backbone.preprocessing) for image in images])  # (n, 224, 224, 3)
+        self.x = seen(images, "slice", backbone.preprocessing)  # (n, 224, 224, 3)
         self.published = backbone.part(to="avgpool").state_dict()
 
     def fit(self, train_rows: Array, valid_rows: Array, rng: np.random.Generator, *, checkpoint: Path | None = None,

