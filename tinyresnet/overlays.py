@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tinyresnet.images import resize
-from tinyresnet.plots import BLUE, DPI, GREY, ORANGE, _save
+from tinyresnet.plots import BLUE, DPI, GREY, ORANGE, save_figure
 
 Array = NDArray
 
@@ -58,7 +58,7 @@ def plot_maps(image: Array, maps: Mapping[str, Array], path: str | Path, *, clas
     bar.ax.set_yticklabels(["0", "max"], color=GREY)
     bar.outline.set_visible(False)
     figure.suptitle(f"{class_name} {probability:.2f}, true label {label}", fontsize=13)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def plot_nearest(case: Case, neighbours: Sequence[Case], similarities: Sequence[float], path: str | Path, *,
@@ -79,7 +79,7 @@ def plot_nearest(case: Case, neighbours: Sequence[Case], similarities: Sequence[
         _draw_slice(axes, _grey(near.image), near.label, below=f"group {near.group}, similarity {similarity:.2f}")
         axes.spines[:].set(visible=True, color=BLUE if near.label == case.label else ORANGE, linewidth=3)
     figure.suptitle("Nearest training cases", fontsize=13)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _grey(image: Array) -> Array:

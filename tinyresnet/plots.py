@@ -59,7 +59,7 @@ def plot_training_progress(history: Sequence[Mapping], path: str | Path, *, iter
     below.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="0.85")
     folds = "" if len(runs) == 1 else f": mean and range of {len(runs)} folds"
     figure.suptitle(f"Training progress{folds}", fontsize=13)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _runs(history: Sequence[Mapping]) -> list[list[Mapping]]:
@@ -153,7 +153,7 @@ def plot_confusion_matrix(matrix: ArrayLike, path: str | Path, *, classes: Seque
     axes.set(xlim=(-0.02, K + 1.02), ylim=(K + 1.02, -0.02), aspect="equal")
     _name_classes(axes, classes)
     axes.set_title(f"Confusion matrix of {counts.sum():g} images", fontsize=13)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
@@ -205,7 +205,7 @@ def plot_roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="lower right", framealpha=0.9, edgecolor="0.85")
     _tidy(axes)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def plot_growth(batches: Sequence[Mapping], sizes: Sequence[Mapping], path: str | Path, *, note: str = "") -> None:
@@ -226,7 +226,7 @@ def plot_growth(batches: Sequence[Mapping], sizes: Sequence[Mapping], path: str 
     left.set(xlabel=f"Images of {batches[0]['size']} \u00d7 {batches[0]['size']} pixels", ylabel="Milliseconds")
     right.set_xlabel(f"Height and width in pixels, {sizes[0]['batch']} images")
     figure.suptitle("How the cost grows", fontsize=13)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _draw_growth(axes: Axes, points: Sequence[Mapping], axis: str, power: int) -> None:
@@ -253,7 +253,7 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: str | Path, note: str) -> None:
+def save_figure(figure: Figure, path: str | Path, note: str) -> None:
     if note:
         lines = math.ceil(len(note) / (12 * figure.get_figwidth()))  # about as many letters fit into an inch
         figure.supxlabel(textwrap.fill(note, len(note) // lines + 8), fontsize=10, color=GREY, style="italic")

@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from tinyresnet.ich.views import seen, through
 from tinyresnet.inference import fold_batch_norm
+from tinyresnet.layers import Layer
 from tinyresnet.resnet import ResNet
 from tinyresnet.weights import WeightsFileError, load_model, read_arrays
 
@@ -60,7 +61,15 @@ class Classifier(NamedTuple):
         logits = np.einsum("vmnc,hvc->hnvm", features, self.weight) + self.bias[:, None, :, None]
         return expit(logits).mean(axis=(2, 3))
 
-    def grad_cam(self, image: Array, at: str) -> Array:
+    def features_of_view(self, images: Sequence[Array]) -> Array:
+        """Of the first view as it is, (n, C): what tells which images resemble each other."""
+        return self._replace(views=self.views[:1], mirrored=False).features(images)[0, 0]
+
+    def logit(self, head: int = 0) -> Logit:
+        """The network that gives a head's logit for the first view."""
+        return Logit(self, head)
+
+    def grad_cam(self, image: Array, at: str, head: int = 0) -> Array:
         """Where, in the first view, the activations of the stage `at` speak for the positive class: signed, (h, w).
 
             alpha[c] = mean over i, j of  d logit / d A[i, j, c],     map[i, j] = sum_c alpha[c] A[i, j, c]
@@ -69,7 +78,7 @@ class Classifier(NamedTuple):
         """
         x = seen([image], self.views[0], self.backbone.preprocessing)
         A = fold_batch_norm(self.backbone.part(to=at)).forward(x)  # (1, h, w, C)
-        weights = dict(zip(self.at, np.split(self.weight[0, 0], self.ends()[:-1])))
+        weights = dict(zip(self.at, np.split(self.weight[head, 0], self.ends()[:-1])))
         stages = [name for name, _ in self.backbone.children()]
         later = [stage for stage in self.at if stages.index(stage) > stages.index(at)]
         alpha = weights.get(at, 0) / A[0, :, :, 0].size + np.zeros(A.shape[3])
@@ -83,3 +92,15 @@ class Classifier(NamedTuple):
     def ends(self) -> Array:
         """Where the channels of each stage of `at` end in a head's weights."""
         return np.cumsum([self.backbone.part(to=stage).output_shape((1, 64, 64, 3))[-1] for stage in self.at])
+
+
+class Logit(Layer):
+    """Backbone and one head of a classifier as one network: x (N, height, width, 3), logits (N, 1) of the positive class."""
+
+    def __init__(self, classifier: Classifier, head: int):
+        super().__init__()
+        self.network, self.at = fold_batch_norm(classifier.backbone), classifier.at
+        self.weight, self.bias = classifier.weight[head, 0], classifier.bias[head, 0]
+
+    def forward(self, x: Array) -> Array:
+        return (self.network.features(x, self.at) @ self.weight + self.bias)[:, None]

@@ -1,0 +1,116 @@
+"""report.html: what was run, on what, how good it is and how sure that is, what else might explain it, and the mistakes.
+
+One file that needs nothing else; it can be sent to whoever should judge the experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinyresnet.ich.looks import Look
+from tinyresnet.page import Page
+
+FIGURES = {  # file: what it shows
+    "training_progress.png": "Accuracy and loss of training and test images, by epoch.",
+    "confusion_matrix.png": "True classes in rows, answers in columns.",
+    "roc.png": "Sensitivity against false alarms, at every threshold.",
+    "reliability.png": "Of the images with about this probability, how many are positive? On the dotted line, as many.",
+    "referral.png": "Accuracy on the images that are left when the least certain are given to a person.",
+}
+LIMITS = (
+    "The interval says how the figure would vary with other patients of the same kind. It does not know other hospitals, "
+    "other scanners, or how these pictures were chosen.",
+    "The labels are those of the data set; nobody has checked them here.",
+    "Maps show what the network used, not where blood is. A map on blood is no proof, and one beside it no refutation.",
+)
+
+
+def write_report(path: Path, title: str, results: Mapping[str, Any], looks: Iterable[Look], disclaimer: str) -> None:
+    """The page, from what results.json holds, the figures that lie beside it, and the cases looked into."""
+    page = Page(title)
+    page.paragraph(disclaimer, warning=True)
+    for warning in results.get("warnings", []):
+        page.paragraph(f"Warning: {warning}.", warning=True)
+    page.heading("What was run, on what")
+    page.table(("", ""), facts_of(results))
+    page.heading("How good it is")
+    add_measures(page, results)
+    add_comparisons(page, results)
+    add_calibration(page, results)
+    page.heading("Figures")
+    for name, caption in FIGURES.items():
+        if (path.parent / name).exists():
+            page.figure((path.parent / name).read_bytes(), caption, caption)
+    add_looks(page, looks)
+    page.heading("Limits")
+    for limit in (*LIMITS, disclaimer):
+        page.paragraph(limit)
+    page.write(path)
+
+
+def facts_of(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of data, model and protocol."""
+    return [(f"{part}: {name.replace('_', ' ')}", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            for part in ("data", "model", "protocol") for name, value in results[part].items() if value not in (None, [])]
+
+
+def interval(measure: Mapping[str, float]) -> str:
+    """"0.864 (0.824 to 0.905)"; what has no interval, as a published figure, alone."""
+    around = f" ({measure['low']:.3f} to {measure['high']:.3f})" if "low" in measure else ""
+    return f"{measure['value']:.3f}{around}"
+
+
+def add_measures(page: Page, results: Mapping[str, Any]) -> None:
+    """The measures of all splits side by side."""
+    metrics = results["metrics"]
+    names = list(dict.fromkeys(name for measures in metrics.values() for name in measures))
+    page.table(("", *(split.replace("_", " ") for split in metrics)),
+               [(name.replace("_", " "), *(interval(measures[name]) if name in measures else "" for measures in metrics.values()))
+                for name in names])
+    page.paragraph("In brackets 95 % intervals: bootstrap over scans or patients; where images were divided singly, "
+                   "Clopper and Pearson's. Grouped: no scan was learned from and asked about at once.")
+
+
+def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
+    """Baselines and variants: accuracy and ROC-AUC of each."""
+    for part, heading, words in (
+            ("baselines", "What it must beat", "metadata and brain_blanked never see the brain: what they know, a network may "
+             "have learned instead of medicine. bright_blob is a rule of four numbers. majority always gives the same answer."),
+            ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
+             "best of these is no result.")):
+        if part in results:
+            page.heading(heading)
+            splits = list(next(iter(results[part].values())))
+            page.table(("", *(f"{split.replace('_', ' ')}: {name}" for split in splits for name in ("accuracy", "ROC-AUC"))),
+                       [(name, *(interval(of[split][measure]) for split in splits for measure in ("accuracy", "roc_auc")))
+                        for name, of in results[part].items()])
+            page.paragraph(words)
+
+
+def add_calibration(page: Page, results: Mapping[str, Any]) -> None:
+    """Is a probability what it says, and what would referring the doubtful bring?"""
+    page.heading("How far its probabilities can be believed")
+    rows = []
+    for split, found in results["calibration"].items():
+        cooled = interval(found["brier_with_temperature"]) if "temperature" in found else ""
+        rows.append((split.replace("_", " "), interval(found["brier"]), cooled, f"{found.get('temperature', float('nan')):.2f}"))
+    page.table(("", "Brier score", "with temperature", "temperature (mean of folds)"), rows)
+    page.paragraph("0 is perfect, 0.25 is saying one half each time. A temperature above 1 says that the network is too sure; "
+                   "it was fitted on training images only.")
+    page.table(("", "least certain, referred", "accuracy on the rest", "sensitivity", "specificity"),
+               [(split.replace("_", " "), f"{entry['fraction']:.0%}: between {0.5 - entry['half_width']:.2f} and "
+                 f"{0.5 + entry['half_width']:.2f}", *(interval(entry[name]) for name in ("accuracy", "sensitivity", "specificity")))
+                for split, entries in results["referral"].items() for entry in entries])
+
+
+def add_looks(page: Page, looks: Iterable[Look]) -> None:
+    """The mistakes, then some right answers."""
+    shown: bool | None = None
+    for look in looks:
+        if look.right != shown:
+            page.heading("Right answers, from the surest to the least sure" if look.right else "Mistakes, the surest first")
+            shown = look.right
+        page.figure(look.maps, f"maps of {look.title}", look.title)
+        page.figure(look.nearest, f"training cases that resemble {look.title}")
