@@ -158,7 +158,8 @@ def referred(labels: ArrayLike, probabilities: ArrayLike, fractions: Sequence[fl
 
     The band is found once, from all observed predictions, and not anew in each draw: a patient who comes alone has no
     rank among others, so the rule to be used later is the band, and the interval says what that rule may bring, in
-    accuracy and in work for the person. No label has a part in finding it.
+    accuracy and in work for the person. No label has a part in finding it. (Found anew in each draw, the interval of the
+    200 slices would be one point wider, for it would add how the band itself varies.)
 
     Shapes: labels (n,), probabilities (n,) or (R, n), groups (n,) of any kind, or None if each image is its own.
     Raises ValueError for other shapes or values.
