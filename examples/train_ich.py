@@ -24,12 +24,15 @@ from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phan
 from tinyresnet.files import explain
 from tinyresnet.ich.analysis import analyse, exploratory
 from tinyresnet.ich.baselines import baseline_features, measure_baselines, warnings_of
+from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
+from tinyresnet.ich.looks import looks
 from tinyresnet.ich.paper import PUBLISHED
 from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
+from tinyresnet.ich.report_page import write_report
 
 RECIPES = ("features", "finetune", "paper")
 REAL_ONLY = ("positive_class", "skip_bad_images", "weights", "recipe", "unfreeze_from", "split", "folds", "repeats")
@@ -184,6 +187,9 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
     write_tables(directory, job.slices, outcomes)
     write_figures(directory, job.slices, outcomes, note_of(job))
     results["seconds"] = round(time.perf_counter() - begin, 1)
+    classifier = Classifier.load(directory)
+    shown = looks(classifier, job.slices, job.images, outcomes, note_of(job))
+    write_report(directory / "report.html", "Intracranial hemorrhage or not?", results, shown, note_of(job))
     write_json(directory / "results.json", results)
     return results
 

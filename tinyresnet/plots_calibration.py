@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from tinyresnet.calibration import brier_with_interval, referred, reliability
-from tinyresnet.plots import BLACK, BLUE, DPI, GREY, ORANGE, _save, _tidy
+from tinyresnet.plots import BLACK, BLUE, DPI, GREY, ORANGE, save_figure, _tidy
 
 Array = NDArray
 
@@ -43,7 +43,7 @@ def plot_reliability(labels: ArrayLike, probabilities: ArrayLike, path: str | Pa
     _draw_histogram(below, np.asarray(labels), np.atleast_2d(probabilities), classes)
     below.set_xlabel(f"Predicted probability of {classes[1]}", fontsize=12)
     _tidy(above)
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _draw_histogram(axes: Axes, labels: Array, rows: Array, classes: Sequence[str]) -> None:
@@ -79,4 +79,4 @@ def plot_referral(labels: ArrayLike, probabilities: ArrayLike, path: str | Path,
     axes.set_title("What is won by referring the doubtful images", fontsize=13)
     axes.legend(loc="lower right", framealpha=0.9, edgecolor="0.85")
     _tidy(axes)
-    _save(figure, path, note)
+    save_figure(figure, path, note)

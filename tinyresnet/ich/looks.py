@@ -56,7 +56,8 @@ def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outco
         near, similarities = nearest(features[[row]], features[fold.train_rows], NEIGHBOURS)
         cases = [Case(view(images[i]), slices.classes[slices.labels[i]], str(slices.groups[i]))
                  for i in (row, *fold.train_rows[near[0]])]
-        yield Look(f"{slices.names[row]}: {slices.classes[1]} {p[k]:.2f}, true label {label}", bool((p[k] >= 0.5) == labels[k]),
+        title = f"{slices.names[row]}: {slices.classes[1]} {p[k]:.2f}, true label {label}"
+        yield Look(title, bool((p[k] >= 0.5) == labels[k]),
                    drawn(lambda path: plot_maps(cases[0].image, maps, path, class_name=slices.classes[1],
                                                 probability=float(p[k]), label=label, note=note)),
                    drawn(lambda path: plot_nearest(cases[0], cases[1:], similarities[0], path, note=note)))

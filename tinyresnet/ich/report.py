@@ -14,13 +14,15 @@ from tinyresnet.files import replacing
 from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
 from tinyresnet.metrics import confusion_matrix
 from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
+from tinyresnet.plots_calibration import plot_referral, plot_reliability
 from tinyresnet.version import __version__
 
 DISCLAIMER = "Research and teaching only, not for diagnosis."
 EPOCH_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
 PACKAGES = ("numpy", "scipy", "numba", "pillow", "matplotlib", "tqdm")
 OUTPUTS = ("results.json", "predictions.csv", "summary.csv", "training_progress.png",
-           "confusion_matrix.png", "roc.png", "backbone.npz", "head.npz", "checkpoint.npz")
+           "confusion_matrix.png", "roc.png", "reliability.png", "referral.png", "backbone.npz", "head.npz", "cases.npz",
+           "report.html", "checkpoint.npz")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -66,6 +68,10 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
     plot_confusion_matrix(confusion_matrix(labels, first >= 0.5), directory / "confusion_matrix.png",
                           classes=slices.classes, note=which)
     plot_roc(curves, directory / "roc.png", note=f"Repeat 1 of {repeats}. {note}" if repeats > 1 else note)
+    rows, probabilities = out_of_fold(outcomes, splits[0])
+    groups, every = slices.groups[rows], f"{splits[0].capitalize()} folds, all repeats. {note}" if repeats > 1 else note
+    plot_reliability(labels, probabilities, directory / "reliability.png", groups=groups, classes=slices.classes, note=every)
+    plot_referral(labels, probabilities, directory / "referral.png", groups=groups, note=every)
 
 
 def table(metrics: dict[str, dict]) -> str:

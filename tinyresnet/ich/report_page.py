@@ -66,9 +66,8 @@ def add_measures(page: Page, results: Mapping[str, Any]) -> None:
     """The measures of all splits side by side."""
     metrics = results["metrics"]
     names = list(dict.fromkeys(name for measures in metrics.values() for name in measures))
-    page.table(("", *(split.replace("_", " ") for split in metrics)),
-               [(name.replace("_", " "), *(interval(measures[name]) if name in measures else "" for measures in metrics.values()))
-                for name in names])
+    page.table(("", *(split.replace("_", " ") for split in metrics)), [
+        (name.replace("_", " "), *(interval(of[name]) if name in of else "" for of in metrics.values())) for name in names])
     page.paragraph("In brackets 95 % intervals: bootstrap over scans or patients; where images were divided singly, "
                    "Clopper and Pearson's. Grouped: no scan was learned from and asked about at once.")
 
@@ -76,15 +75,16 @@ def add_measures(page: Page, results: Mapping[str, Any]) -> None:
 def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
     """Baselines and variants: accuracy and ROC-AUC of each."""
     for part, heading, words in (
-            ("baselines", "What it must beat", "metadata and brain_blanked never see the brain: what they know, a network may "
-             "have learned instead of medicine. bright_blob is a rule of four numbers. majority always gives the same answer."),
+            ("baselines", "What it must beat", "metadata and brain_blanked never see the brain: what they know, a network "
+             "may have learned instead of medicine. bright_blob is a rule of four numbers. majority looks at nothing."),
             ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
              "best of these is no result.")):
         if part in results:
             page.heading(heading)
             splits = list(next(iter(results[part].values())))
-            page.table(("", *(f"{split.replace('_', ' ')}: {name}" for split in splits for name in ("accuracy", "ROC-AUC"))),
-                       [(name, *(interval(of[split][measure]) for split in splits for measure in ("accuracy", "roc_auc")))
+            pairs = [(split, measure) for split in splits for measure in ("accuracy", "roc_auc")]
+            page.table(("", *(f"{split}: {measure}".replace("_", " ") for split, measure in pairs)),
+                       [(name, *(interval(of[split][measure]) for split, measure in pairs))
                         for name, of in results[part].items()])
             page.paragraph(words)
 
@@ -94,15 +94,16 @@ def add_calibration(page: Page, results: Mapping[str, Any]) -> None:
     page.heading("How far its probabilities can be believed")
     rows = []
     for split, found in results["calibration"].items():
-        cooled = interval(found["brier_with_temperature"]) if "temperature" in found else ""
-        rows.append((split.replace("_", " "), interval(found["brier"]), cooled, f"{found.get('temperature', float('nan')):.2f}"))
+        cooled = interval(found["brier_with_temperature"]) if "temperature" in found else "not fitted"
+        rows.append((split.replace("_", " "), interval(found["brier"]), cooled, round(found.get("temperature", 1), 2)))
     page.table(("", "Brier score", "with temperature", "temperature (mean of folds)"), rows)
-    page.paragraph("0 is perfect, 0.25 is saying one half each time. A temperature above 1 says that the network is too sure; "
-                   "it was fitted on training images only.")
-    page.table(("", "least certain, referred", "accuracy on the rest", "sensitivity", "specificity"),
-               [(split.replace("_", " "), f"{entry['fraction']:.0%}: between {0.5 - entry['half_width']:.2f} and "
-                 f"{0.5 + entry['half_width']:.2f}", *(interval(entry[name]) for name in ("accuracy", "sensitivity", "specificity")))
-                for split, entries in results["referral"].items() for entry in entries])
+    page.paragraph("0 is perfect, 0.25 is saying one half each time. A temperature above 1 says that the network is too "
+                   "sure; it was fitted on training images only.")
+    names = "accuracy", "sensitivity", "specificity"
+    page.table(("", "least certain, referred", *(f"{name} on the rest" for name in names)),
+               [(split.replace("_", " "), f"{of['fraction']:.0%}: between {0.5 - of['half_width']:.2f} and "
+                 f"{0.5 + of['half_width']:.2f}", *(interval(of[name]) for name in names))
+                for split, entries in results["referral"].items() for of in entries])
 
 
 def add_looks(page: Page, looks: Iterable[Look]) -> None:
