@@ -19,11 +19,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phantoms
 
 from tinyresnet.files import explain
 from tinyresnet.ich.analysis import analyse, exploratory
 from tinyresnet.ich.baselines import baseline_features, measure_baselines, warnings_of
+from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
 from tinyresnet.ich.features import Features
@@ -176,8 +178,9 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
     print(f"recipe {job.facts['protocol']['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
     recipe = job.new_recipe()
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
-    recipe.save(directory, job.slices.classes, job.facts, heads)
     results = {**job.facts, **analyse(job.slices, outcomes, independent=job.facts["protocol"]["recipe"] == "paper")}
+    refer = results["referral"][outcomes[0].fold.split][-1]["half_width"]
+    recipe.save(directory, job.slices.classes, {**job.facts, "refer_half_width": refer}, heads)
     if job.paths:
         compared = baseline_features(job.paths, job.images, recipe.backbone)
         results["baselines"] = measure_baselines(compared, job.slices, job.plan)
@@ -188,6 +191,8 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
     write_figures(directory, job.slices, outcomes, note_of(job))
     results["seconds"] = round(time.perf_counter() - begin, 1)
     classifier = Classifier.load(directory)
+    learned = job.plan[0].train_rows if len(job.plan) == 1 else np.arange(len(job.images))
+    Cases.of(classifier, job.slices, job.images, learned).save(directory / "cases.npz")
     shown = looks(classifier, job.slices, job.images, outcomes, note_of(job))
     write_report(directory / "report.html", "Intracranial hemorrhage or not?", results, shown, note_of(job))
     write_json(directory / "results.json", results)

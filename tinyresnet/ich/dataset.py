@@ -107,10 +107,10 @@ def _from_labels_csv(source: Path, column: str) -> tuple[dict[str, Path], Array,
     """Files by name in the order of the rows, their labels, and the names of the classes."""
     table = source / "labels.csv"
     candidates = (source / "head_ct", source / "head_ct" / "head_ct", source)
-    folder = next((candidate for candidate in candidates if _images_in(candidate)), None)
+    folder = next((candidate for candidate in candidates if images_in(candidate)), None)
     if folder is None:
         raise DatasetError(f"{source}: no images in {', '.join(map(str, candidates))}; put them beside labels.csv")
-    there = {path.name: path for path in _images_in(folder)}
+    there = {path.name: path for path in images_in(folder)}
     images: dict[str, Path] = {}
     labels, mistakes = [], []
     for number, row in _read_table(table, ("id", column)):
@@ -130,7 +130,7 @@ def _from_labels_csv(source: Path, column: str) -> tuple[dict[str, Path], Array,
     return images, np.array(labels, dtype=np.int64), ("normal", column)
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Hidden files are left out: macOS puts a ._000.png beside each 000.png."""
     if not folder.is_dir():
         return []
@@ -172,9 +172,9 @@ def _from_class_folders(source: Path, positive_class: str | None) -> tuple[dict[
     positive = candidates[0]
     negative = folders[1 - folders.index(positive)]
     for name in (negative, positive):
-        if not _images_in(source / name):
+        if not images_in(source / name):
             raise DatasetError(f"{source / name}: empty, expected images ({', '.join(IMAGE_SUFFIXES)})")
-    images = {f"{name}/{path.name}": path for name in (negative, positive) for path in _images_in(source / name)}
+    images = {f"{name}/{path.name}": path for name in (negative, positive) for path in images_in(source / name)}
     labels = np.array([path.parent.name == positive for path in images.values()], dtype=np.int64)
     return images, labels, (negative, positive)
 
