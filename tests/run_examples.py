@@ -8,7 +8,12 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def example(name, *arguments, **options):
-    """The exit code; argparse's own errors raise SystemExit. Options are main's own."""
+    """The exit code; argparse's own errors raise SystemExit. Options are main's own.
+
+    Some have parts in files beside them, which Python finds when it runs the example itself.
+    """
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -19,14 +24,15 @@ def train_ich(*arguments):
     return example("train_ich", *arguments)
 
 
+def predict_ich(*arguments):
+    return example("predict_ich", *arguments)
+
+
 def classify_image(*arguments):
     return example("classify_image", *arguments)
 
 
 def benchmark(*arguments, plan):
-    """It has parts in files beside it, which Python finds when it runs the example itself."""
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))
     return example("benchmark", *arguments, plan=plan)
 
 

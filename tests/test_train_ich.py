@@ -17,8 +17,8 @@ from tinyresnet.ich.dataset import crop_to_head
 from tinyresnet.images import Preprocessing
 from tinyresnet.weights import read_arrays
 
-OUTPUTS = ["args.json", "backbone.npz", "confusion_matrix.png", "head.npz", "predictions.csv", "results.json",
-           "roc.png", "summary.csv", "training_progress.png"]
+OUTPUTS = ["args.json", "backbone.npz", "cases.npz", "confusion_matrix.png", "head.npz", "predictions.csv", "referral.png",
+           "reliability.png", "report.html", "results.json", "roc.png", "summary.csv"]
 MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
 
 
@@ -49,8 +49,14 @@ def slices(tmp_path_factory):
 
 @pytest.fixture
 def small(slices, weights, tmp_path):
-    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--repeats", 2, "--epochs", 2,
-            "--output-dir", tmp_path / "run"]
+    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--repeats", 2, "--output-dir", tmp_path / "run"]
+
+
+@pytest.fixture
+def tuned(slices, weights, tmp_path):
+    """Fine-tuning, small"""
+    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--recipe", "finetune", "--unfreeze-from", "layer3",
+            "--epochs", 2, "--output-dir", tmp_path / "run"]
 
 
 def results(folder):
@@ -60,7 +66,7 @@ def results(folder):
 def test_without_arguments_but_small_it_learns_from_phantoms(tmp_path, capsys):
     assert train_ich("--limit", 80, "--epochs", 2, "--output-dir", tmp_path / "run") == 0
     found = results(tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == OUTPUTS
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted([*OUTPUTS, "training_progress.png"])
     assert found["data"]["synthetic"] and found["data"]["source"] == "phantoms" and found["data"]["images"] == 80
     assert found["data"]["positive"] == 40 and found["data"]["groups"] == 20
     assert found["protocol"] | {"recipe": "scratch", "seed": 0} == found["protocol"]
@@ -106,7 +112,7 @@ def test_it_runs_where_numba_is_not_installed(tmp_path):
 
 
 def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsys):
-    assert train_ich(*small, "--epochs", 40, "--lr", 0.01) == 0
+    assert train_ich(*small) == 0
     found, printed = results(tmp_path / "run"), capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == OUTPUTS
     assert list(found["metrics"]) == ["grouped", "plain"]
@@ -133,59 +139,82 @@ def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_f
     assert all(len(folds) == 1 for folds in folds_of_scan.values())
 
 
-def test_the_summary_has_a_row_an_epoch_of_every_fold(small, tmp_path):
-    train_ich(*small)
+def test_the_summary_has_a_row_an_epoch_of_every_fold(tuned, tmp_path):
+    train_ich(*tuned)
     with open(tmp_path / "run" / "summary.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 2 * 3 * 2
+    assert len(rows) == 3 * 2
     assert list(rows[0])[:4] == ["split", "repeat", "fold", "epoch"]
 
 
-def test_the_saved_network_and_head_answer_without_the_training_code(small, slices, tmp_path):
-    train_ich(*small, "--epochs", 40, "--lr", 0.01)
+def test_the_saved_network_and_heads_answer_without_the_training_code(small, slices, tmp_path):
+    train_ich(*small)
     backbone, (head, facts) = tinyresnet.load_model(tmp_path / "run/backbone.npz"), read_arrays(tmp_path / "run/head.npz")
-    assert facts["classes"] == ["normal", "hemorrhage"] and facts["protocol"]["input"].startswith("crop_to_head")
+    assert facts["classes"] == ["normal", "hemorrhage"] and facts["views"] == ["head", "interior"]
+    assert head["weight"].shape[:2] == (1 + 6, 2), "of all images and of each grouped fold, in two views"
     answers = []
     for number in (0, 23):
         image = tinyresnet.read_image(slices / "head_ct" / "head_ct" / f"{number:03}.png")
         x = tinyresnet.preprocess(crop_to_head(image), backbone.preprocessing)[None]
-        logits = backbone.features(x, facts["at"]) @ head["weight"] + head["bias"]
-        answers.append(tinyresnet.softmax(logits)[0, 1])
-    assert answers[0] > 0.5 > answers[1]
+        answers.append(float(backbone.features(x, facts["at"])[0] @ head["weight"][0, 0] + head["bias"][0, 0]))
+    assert answers[0] > 0 > answers[1]
 
 
-def test_finetuning_runs_and_its_training_loss_falls(small, tmp_path):
-    assert train_ich(*small, "--recipe", "finetune", "--unfreeze-from", "layer3", "--split", "grouped", "--repeats", 1,
-                     "--epochs", 6, "--lr", 1e-3) == 0
+def test_finetuning_runs_and_its_training_loss_falls(tuned, tmp_path):
+    assert train_ich(*tuned, "--epochs", 6, "--lr", 1e-3) == 0
     with open(tmp_path / "run" / "summary.csv") as file:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file) if row["fold"] == "0"]
     assert losses[-1] < losses[0]
-    assert results(tmp_path / "run")["protocol"]["unfreeze_from"] == "layer3"
+    assert results(tmp_path / "run")["protocol"] | {"unfreeze_from": "layer3", "split": ["grouped"], "repeats": 1} == \
+        results(tmp_path / "run")["protocol"]
     model = tinyresnet.load_model(tmp_path / "run" / "backbone.npz")
     assert model.classes == ["normal", "hemorrhage"] and model.origin["before"] == "random initialisation"
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(small, tmp_path, monkeypatch, capsys):
-    assert train_ich(*small) == 0
-    whole = tmp_path / "whole"
-    shutil.move(tmp_path / "run", whole)
-    from tinyresnet import training
-    save, saved = training.save_checkpoint, []
+def interrupt_after(calls, module, name, monkeypatch):
+    """From so many calls of the function on, Ctrl-C is pressed behind it."""
+    function, called = getattr(module, name), []
 
     def interrupt(*arguments):
-        save(*arguments)
-        saved.append(1)
-        if len(saved) == 9:  # in the first of two epochs of the fifth fold
+        function(*arguments)
+        called.append(1)
+        if len(called) >= calls:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_checkpoint", interrupt)
-    assert train_ich(*small) == 130
+    monkeypatch.setattr(module, name, interrupt)
+
+
+def check_it_goes_on_to_the_same_bits(arguments, module, name, calls, tmp_path, monkeypatch, capsys):
+    assert train_ich(*arguments) == 0
+    whole = tmp_path / "whole"
+    shutil.move(tmp_path / "run", whole)
+    interrupt_after(calls, module, name, monkeypatch)
+    assert train_ich(*arguments) == 130
     assert "--resume" in capsys.readouterr().err
     monkeypatch.undo()
-    assert train_ich(*small, "--resume") == 0
-    for name in ("predictions.csv", "summary.csv", "head.npz", "backbone.npz"):
-        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
+    assert train_ich(*arguments, "--resume") == 0
+    for path in whole.rglob("*.*"):
+        if path.name not in ("args.json", "results.json", "report.html"):  # which tell the time, or the folder
+            assert (tmp_path / "run" / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
     assert results(tmp_path / "run")["metrics"] == results(whole)["metrics"]
+
+
+def test_interrupted_features_go_on_to_the_same_bits(small, tmp_path, monkeypatch, capsys):
+    from tinyresnet.ich import experiment
+    check_it_goes_on_to_the_same_bits(small, experiment, "keep", 5, tmp_path, monkeypatch, capsys)
+
+
+def test_interrupted_finetuning_goes_on_to_the_same_bits(tuned, tmp_path, monkeypatch, capsys):
+    from tinyresnet import training
+    check_it_goes_on_to_the_same_bits(tuned, training, "save_checkpoint", 3, tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("calls", [1, 3], ids=["first arm", "second arm"])
+def test_an_interrupted_paper_goes_on_to_the_same_bits(calls, slices, weights, tmp_path, monkeypatch, capsys):
+    from tinyresnet import training
+    arguments = ["--data-path", slices, "--weights", weights, "--recipe", "paper", "--epochs", 2,
+                 "--output-dir", tmp_path / "run"]
+    check_it_goes_on_to_the_same_bits(arguments, training, "save_checkpoint", calls, tmp_path, monkeypatch, capsys)
 
 
 def test_class_folders_work_without_groups_and_say_what_that_means(slices, small, tmp_path, capsys):
@@ -258,8 +287,8 @@ def test_slices_come_at_the_size_the_weights_ask_for(small, preprocessing, size,
 
 def test_resuming_with_other_arguments_is_refused_and_says_which(small, capsys):
     train_ich(*small)
-    assert train_ich(*small, "--resume", "--lr", 0.5) == 2
-    assert "lr was None, now 0.5" in capsys.readouterr().err
+    assert train_ich(*small, "--resume", "--seed", 5) == 2
+    assert "seed was 0, now 5" in capsys.readouterr().err
 
 
 def test_resuming_with_other_labels_or_other_weights_is_refused(slices, small, weights, tmp_path, capsys):
@@ -295,8 +324,8 @@ def test_an_overwritten_run_leaves_nothing_behind(small, tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyresnet.training.save_checkpoint", interrupt)
-    assert train_ich(*small, "--lr", 0.5, "--overwrite") == 130
+    monkeypatch.setattr("tinyresnet.ich.experiment.keep", interrupt)
+    assert train_ich(*small, "--seed", 5, "--overwrite") == 130
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["args.json", "folds"]
     assert (tmp_path / "run" / "args.json").read_bytes() != args and not list((tmp_path / "run" / "folds").iterdir())
 
@@ -328,7 +357,7 @@ def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(sm
     write = weights_module.np.lib.format.write_array
 
     def full(file, array, **options):
-        if array.size > 1000:
+        if array.size > 10_000:
             raise OSError(28, "No space left on device")
         write(file, array, **options)
 
@@ -344,6 +373,8 @@ def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(sm
     (["--data-path", "x"], "--data-path needs --weights"),
     (["--weights", "x"], "--weights: only with --data-path"),
     (["--folds", "4", "--split", "plain"], "--split, --folds: only with --data-path"),
+    (["--data-path", "x", "--weights", "x", "--lr", "1"], "--lr: not with --recipe features"),
+    (["--data-path", "x", "--weights", "x", "--recipe", "paper", "--repeats", "2"], "--repeats: not with --recipe paper"),
     (["--resume", "--overwrite", "--output-dir", "x"], "give one of them"),
     (["--data-path", "x", "--weights", "x", "--unfreeze-from", "conv1"], "--unfreeze-from: only with --recipe finetune"),
     (["--weight-decay", "inf"], "--weight-decay: expected at least 0, got inf"),

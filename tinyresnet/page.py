@@ -85,12 +85,12 @@ class Page:
         self.parts.append('<div class="scroll">\n<table>\n' + "\n".join(lines) + "\n</table>\n</div>")
 
     def figure(self, picture: bytes | Array, alt: str, caption: str = "", *, warning: str = "") -> None:
-        """A PNG, or an image (H, W, 3) uint8; alt is for who does not see it; the warning stands before the caption."""
-        png = picture if isinstance(picture, bytes) else _png(picture)
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as header:
-            width, height = header.size
+        """A PNG or JPEG, or an image (H, W, 3) uint8; alt is for who does not see it; the warning stands before the caption."""
+        content = picture if isinstance(picture, bytes) else _png(picture)
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
+            (width, height), kind = header.size, (header.format or "").lower()
         warned = f'<span class="warning">{escape(warning)}</span> ' if warning else ""
-        source = f"data:image/png;base64,{b64encode(png).decode()}"
+        source = f"data:image/{kind};base64,{b64encode(content).decode()}"
         self.parts.append(f'<figure>\n<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">\n'
                           f"<figcaption>{warned}{escape(caption)}</figcaption>\n</figure>")
 

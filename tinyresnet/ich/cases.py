@@ -51,8 +51,8 @@ class Cases(NamedTuple):
         """Raises WeightsFileError naming a file that is not what `save` wrote."""
         arrays, facts = read_arrays(path)
         try:
-            result = cls(*(arrays[name] for name in ("features", "thumbnails", "labels")),
-                         *(facts[name] for name in ("names", "groups", "classes")))
+            result = cls(arrays["features"], arrays["thumbnails"], arrays["labels"], facts["names"], facts["groups"],
+                         facts["classes"])
             if not len(result.features) == len(result.thumbnails) == len(result.names) == len(result.groups):
                 raise ValueError("not as many features as thumbnails and names")
         except (KeyError, TypeError, ValueError) as error:

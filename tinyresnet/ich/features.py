@@ -33,8 +33,8 @@ class Features(Recipe):
     def fit(self, train_rows, valid_rows, rng, *, checkpoint=None, description="training"):
         weights, biases, answers = [], [], []
         for of_view in self.features:  # (2, n, C)
-            both = of_view[:, train_rows].reshape(-1, of_view.shape[2])  # (2 train rows, C)
-            weight, bias = fit_logistic(both, np.tile(self.labels[train_rows], 2), self.strength)
+            x = of_view[:, train_rows].reshape(-1, of_view.shape[2])  # (M * train rows, C): images, then mirror images
+            weight, bias = fit_logistic(x, np.tile(self.labels[train_rows], len(of_view)), self.strength)
             weights.append(weight)
             biases.append(bias)
             answers += [probabilities(side[valid_rows], weight, bias) for side in of_view]

@@ -5,6 +5,7 @@ Each is explained by a classifier that did not learn from it, where the run kept
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
+from PIL import Image
 from tqdm import tqdm
 
 from tinyresnet.explain import nearest, occlusion
@@ -27,7 +29,7 @@ CELLS = 6  # of the map of occlusion, each way
 
 
 class Look(NamedTuple):
-    """A case in the report, and its two pictures as PNG."""
+    """A case in the report, and its two pictures as JPEG."""
 
     title: str
     right: bool
@@ -77,7 +79,9 @@ def covered(classifier: Classifier, image: Array, head: int = 0) -> Array:
 
 
 def drawn(draw: Callable[[Path], None]) -> bytes:
-    """The PNG that `draw` writes."""
+    """What `draw` draws, as JPEG: of forty pictures PNG would make a page of 40 MB."""
+    buffer = io.BytesIO()
     with TemporaryDirectory() as folder:
         draw(Path(folder) / "picture.png")
-        return (Path(folder) / "picture.png").read_bytes()
+        Image.open(Path(folder) / "picture.png").convert("RGB").save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
