@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from tinyresnet.ich import phantom
+from tinyresnet.ich import anatomy, phantom
 from tinyresnet.ich.phantom import KINDS, LEVELS, make_phantom, visible_levels, window
 
 BLEEDS = KINDS[1:]
@@ -28,8 +28,8 @@ def tissue(where, level):
     """Median HU over normal patients of the pixels for which where(head, x, y, z) holds (mm of the standard head)."""
     values = []
     for seed in range(20):
-        head = phantom._draw_head(seed)
-        x, y, z, _ = phantom._plane(head, level, 128)
+        head = anatomy.draw_head(seed)
+        x, y, z, _ = anatomy.plane_at(head, level, 128)
         values.append(make_phantom(seed, "normal", level).hu[where(head, x, y, z)])
     return np.median(np.concatenate(values))
 
@@ -98,8 +98,8 @@ def test_away_from_the_blood_a_bleeding_head_is_its_normal_twin_to_the_last_bit(
     ("white", lambda h, x, y, z: (abs(abs(x) - 24) < 4) & (abs(y) < 12), 12, 27, 31),
     ("grey", lambda h, x, y, z: np.hypot(abs(x) - 11, y - 9) < 4, 7, 35, 39),
     ("ventricle", lambda h, x, y, z: np.hypot(abs(x) - 9, y - 0) < 1.5, 10, 4, 18),
-    ("skull", lambda h, x, y, z: abs(phantom._inner_table(x, y, z) + h.skull / 2) < 0.3 * h.skull, 9, 500, 1400),
-    ("air", lambda h, x, y, z: phantom._inner_table(x, y, z) < -h.skull - h.scalp - 5, 9, -1000, -990),
+    ("skull", lambda h, x, y, z: abs(anatomy.inner_table(x, y, z) + h.skull / 2) < 0.3 * h.skull, 9, 500, 1400),
+    ("air", lambda h, x, y, z: anatomy.inner_table(x, y, z) < -h.skull - h.scalp - 5, 9, -1000, -990),
 ])
 def test_tissues_have_the_values_of_the_sources(name, where, level, low, high):
     assert low <= tissue(where, level) <= high
@@ -108,10 +108,10 @@ def test_tissues_have_the_values_of_the_sources(name, where, level, low, high):
 def test_the_scalp_holds_fat():
     fat = []
     for seed in range(20):
-        head = phantom._draw_head(seed)
-        x, y, z, _ = phantom._plane(head, 9, 256)  # fine pixels: the layer is 1.5 to 5.5 mm thick
+        head = anatomy.draw_head(seed)
+        x, y, z, _ = anatomy.plane_at(head, 9, 256)  # fine pixels: the layer is 1.5 to 5.5 mm thick
         middle = head.skull + (head.scalp - 2.5) / 2
-        here = abs(phantom._inner_table(x, y, z) + middle) < 0.4
+        here = abs(anatomy.inner_table(x, y, z) + middle) < 0.4
         fat.append(np.median(make_phantom(seed, "normal", 9, size=256).hu[here]))
     assert -120 <= np.median(fat) <= -60  # from above, because skin and bone beside it shine in
 
@@ -142,14 +142,14 @@ def test_the_slices_of_a_patient_add_up_to_the_volume_drawn(kind, least):
     ratios = []
     for seed in range(9):
         slices = [make_phantom(seed, kind, level).facts for level in visible_levels(seed, kind)]
-        seen = sum(fact["area_mm2"] for fact in slices) * phantom.SPACING / 1000  # mL
+        seen = sum(fact["area_mm2"] for fact in slices) * anatomy.SPACING / 1000  # mL
         ratios.append(seen / slices[0]["volume_ml"] if slices else 0)
     assert least < np.median(ratios) < 1.1, ratios  # 1.1: pixels, 5 mm steps and the coarse count of CSF round
 
 
 def test_noise_rises_with_frequency_and_has_the_spread_it_was_given():
-    head = copy(phantom._draw_head(4))  # the library keeps the head it has drawn
-    flat, plane = np.zeros((128, 128)), phantom._plane(head, 7, 128)
+    head = copy(anatomy.draw_head(4))  # the library keeps the head it has drawn
+    flat, plane = np.zeros((128, 128)), anatomy.plane_at(head, 7, 128)
     head.cupping = 0.0
     noise = phantom._scan(head, flat, plane, np.random.default_rng(0))
     power = np.abs(np.fft.rfft2(noise)[0]) ** 2

@@ -5,9 +5,9 @@ import pytest
 
 from tinyresnet import small_resnet
 from tinyresnet.gradcheck import numerical_gradient, relative_error
-from tinyresnet.ich.phantom import KINDS, make_phantom, window
+from tinyresnet.ich.phantom import KINDS, WINDOWS, make_phantom, window
 from tinyresnet.ich.recipes import Scratch, Settings
-from tinyresnet.ich.twins import SIZE, STROKE, SUBDURAL, make_twins, read_twins, twin_loss
+from tinyresnet.ich.twins import SIZE, STROKE, make_twins, read_twins, twin_loss
 from tinyresnet.images import resize
 from tinyresnet.metrics import binary_measures
 from tinyresnet.training import predict
@@ -65,7 +65,7 @@ def test_shapes_and_dtypes():
 def test_each_channel_is_the_slice_in_its_window(twins):
     fact = twins.facts[3]
     hu = make_phantom(fact["seed"], fact["kind"], fact["level"], size=2 * SIZE).hu
-    drawn = np.stack([window(hu, *fact["window"]), window(hu, *STROKE), window(hu, *SUBDURAL)], axis=-1)
+    drawn = np.stack([window(hu, *fact["window"]), window(hu, *STROKE), window(hu, *WINDOWS["subdural"])], axis=-1)
     np.testing.assert_array_equal(twins.images[3], resize(drawn, (SIZE, SIZE)))
 
 
