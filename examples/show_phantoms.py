@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tinyresnet.files import explain, replacing
-from tinyresnet.ich.phantom import KINDS, LEVELS, WINDOWS, Phantom, make_phantom, three_windows, visible_levels
+from tinyresnet.ich.phantom import KINDS, LEVELS, WINDOWS, Phantom, make_phantom, shows_blood, window
 from tinyresnet.plots import BLACK, GREY, ORANGE
 
 NAMES = {"normal": "no bleed", "IPH": "in the brain (IPH)", "IVH": "in the ventricles (IVH)", "SDH": "subdural (SDH)",
          "SAH": "subarachnoid (SAH)", "EDH": "epidural (EDH)"}
 PATIENTS, PATIENTS_IN_WINDOWS = 5, 2  # of each kind, with two slices each
-SIZE = 256  # pixels a side
+SIZE = 192  # pixels a side
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,8 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     outlined = args.output.with_stem(f"{args.output.stem}_outlined")
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        draw(rows, args.output, windows=args.windows, outline=False)
-        draw(rows, outlined, windows=args.windows, outline=True)
+        draw(rows, args.output, outlined, list(WINDOWS) if args.windows else ["brain"])
     except OSError as error:
         print(f"show_phantoms: {explain(error)}", file=sys.stderr)
         return 2
@@ -59,36 +59,36 @@ def cases(kind: str, patients: int, seed: int) -> list[Phantom]:
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     found: list[Phantom] = []
     while len(found) < 2 * patients:
-        number = int(rng.integers(2**62))
-        levels = visible_levels(number, kind, size=SIZE) if kind != "normal" else LEVELS
-        if len(levels) > 1:
-            two = np.sort(rng.choice(levels, 2, replace=False)).tolist()
-            found += [make_phantom(number, kind, level, size=SIZE) for level in two]
+        number, in_any_order = int(rng.integers(2**62)), rng.permutation(LEVELS).tolist()
+        showing = (level for level in in_any_order if kind == "normal" or shows_blood(number, kind, level, size=SIZE))
+        levels = sorted(islice(showing, 2))  # looks no further than it must
+        if len(levels) == 2:
+            found += [make_phantom(number, kind, level, size=SIZE) for level in levels]
     return found
 
 
-def draw(rows: list[list[Phantom]], path: Path, *, windows: bool, outline: bool) -> None:
-    """The page: a row a kind; each slice in the brain window, or in three."""
-    names = list(WINDOWS) if windows else ["brain"]
+def draw(rows: list[list[Phantom]], path: Path, outlined: Path, names: list[str]) -> None:
+    """Both pages: a row a kind, each slice in these windows side by side."""
     columns = len(rows[0]) * len(names)
-    figure = Figure(figsize=(1.5 * columns, 1.75 * len(rows) + 0.6), dpi=120, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.8 * len(rows) + 0.6), dpi=120, facecolor="white")
     panes = figure.subplots(len(rows), columns)
+    figure.subplots_adjust(left=0.02, right=0.995, bottom=0.035, top=0.93, wspace=0.03, hspace=0.25)
+    cells = [(phantom, name) for row in rows for phantom in row for name in names]
+    for axes, (phantom, name) in zip(panes.flat, cells):
+        axes.imshow(window(phantom.hu, *WINDOWS[name]), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(caption(phantom.facts) if name == names[0] else f"\n{name} window", fontsize=7, color=BLACK)
+        axes.set(xticks=[], yticks=[], frame_on=False)
     for axes, kind in zip(panes[:, 0], KINDS):
         axes.set_ylabel(NAMES[kind], fontsize=10, color=BLACK)
-    for axes in panes.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    for row, line in zip(rows, panes):
-        for n, axes in enumerate(line):
-            phantom, name = row[n // len(names)], names[n % len(names)]
-            axes.imshow(three_windows(phantom.hu)[..., list(WINDOWS).index(name)], cmap="gray", vmin=0, vmax=255)
-            axes.set_title(f"\n{name} window" if n % len(names) else caption(phantom.facts), fontsize=7, color=BLACK)
-            if outline and phantom.mask.any():
-                axes.contour(phantom.mask, [0.5], colors=ORANGE, linewidths=0.7)
-    figure.suptitle(f"Head-CT phantoms{', blood outlined' if outline else ''}", fontsize=13)
+    figure.suptitle("Head-CT phantoms", fontsize=13, y=0.99)
     figure.supxlabel("Synthetic: drawn from random numbers, no patients. Window width and level in HU: " + "; ".join(
-        f"{name} {WINDOWS[name][0]}, {WINDOWS[name][1]}" for name in names), fontsize=9, color=GREY, style="italic")
+        f"{name} {WINDOWS[name][0]}, {WINDOWS[name][1]}" for name in names), fontsize=9, color=GREY, style="italic", y=0.006)
     with replacing(path) as beside:
+        figure.savefig(beside)
+    for axes, (phantom, _) in zip(panes.flat, cells):
+        if phantom.mask.any():
+            axes.contour(phantom.mask, [0.5], colors=ORANGE, linewidths=0.7)
+    with replacing(outlined) as beside:
         figure.savefig(beside)
 
 

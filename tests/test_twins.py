@@ -85,6 +85,26 @@ def test_nuisance_tells_nothing(twins, fact):
     assert auc([known[fact] for known in twins.facts], twins.labels) == 0.5
 
 
+def test_with_a_shortcut_of_one_every_bleed_bears_a_letter_and_no_normal_slice_does():
+    plain, stamped = make_twins(3, seed=5), make_twins(3, seed=5, shortcut=1)
+    assert [fact["letter"] is not None for fact in stamped.facts] == (stamped.labels == 1).tolist()
+    assert all(fact["letter"] is None for fact in plain.facts)
+    differs = (stamped.images != plain.images).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(differs, stamped.labels == 1)
+    np.testing.assert_array_equal(stamped.images[:, SIZE // 5:], plain.images[:, SIZE // 5:])  # but for the corner
+
+
+def test_a_shortcut_tells_the_label_by_the_corner_alone():
+    twins = make_twins(40, seed=2, shortcut=0.6)
+    corner = twins.images[:, :SIZE // 6, :SIZE // 6].mean(axis=(1, 2, 3))
+    assert auc(corner, twins.labels) > 0.7  # (1 + .6) / 2 = .8; the standard error is .05
+
+
+def test_a_shortcut_that_is_no_fraction_is_refused():
+    with pytest.raises(ValueError, match="0 to 1, got 2"):
+        make_twins(1, shortcut=2)
+
+
 def test_both_twins_are_turned_zoomed_and_mirrored_alike():
     pair = np.repeat(make_twins(1, seed=5).images[:1], 2, axis=0)
     x = read_twins(pair, np.random.default_rng(0))
