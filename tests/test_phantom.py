@@ -248,7 +248,7 @@ def pairs(count):
 
 @pytest.mark.shared
 def test_what_phantoms_teach_about_photographs_features_ranks_real_slices(shared, published):
-    """Measured .89; the figure's standard error with 200 slices is .025, of which the threshold leaves one half."""
+    """Measured .894, and .877 to .888 with three other draws of 400 phantoms."""
     network = load_model(published)
     folded, wanted = fold_batch_norm(network), replace(network.preprocessing, resize=(224, 224), crop=None)
 
@@ -261,5 +261,5 @@ def test_what_phantoms_teach_about_photographs_features_ranks_real_slices(shared
     # channels that hardly stir on phantoms may stir a thousand deviations on film: three are as many as count
     mean, std = learned.mean(axis=0), learned.std(axis=0) + 1e-6
     learned, asked = (np.clip((x - mean) / std, -3, 3) for x in (learned, asked))
-    head = LogisticRegression(C=1e-3, max_iter=1000).fit(learned, np.arange(len(learned)) % 2)
+    head = LogisticRegression(C=1e-4, max_iter=1000).fit(learned, np.arange(len(learned)) % 2)
     assert roc_auc_score(dataset.labels, head.decision_function(asked)) >= 0.87

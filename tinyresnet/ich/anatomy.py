@@ -153,7 +153,7 @@ def _sulci(head: Drawn, x: Array, y: Array, z: Array, depth: Array) -> Array:
     slope = np.sqrt((np.tensordot(head.waves.T, np.sin(phase), 1) ** 2).sum(axis=0))
     a, b, c, d = head.phases[4:]
     length = 15 + 0.3 * np.maximum(z - 15, 0) + 3 * (np.sin(x / 13 + a) + np.sin(y / 15 + b) + np.sin(z / 9 + c))
-    half = (0.65 + 0.35 * head.atrophy + 0.15 * np.sin(y / 30 + d)) * (1.4 - depth / length)
+    half = (0.9 + 0.35 * head.atrophy + 0.2 * np.sin(y / 30 + d)) * (1.4 - depth / length)
     return np.minimum(half - np.abs(np.cos(phase).sum(axis=0)) / (slope + 0.1), np.minimum(length - depth, depth))
 
 
