@@ -40,8 +40,7 @@ def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
-    shortcut: the fraction of the bleeding slices that bear a letter in a corner (their facts say which, "letter"), and
-    no normal one does: something for an audit to catch.
+    shortcut: the fraction of bleeding slices, and of no others, with a letter in a corner (facts["letter"]) to catch.
     Raises ValueError for no patients, or unless 1 <= slices <= 4 and 0 <= shortcut <= 1.
     """
     if patients < 1 or not 1 <= slices <= 4:
