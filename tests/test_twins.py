@@ -5,9 +5,9 @@ import pytest
 
 from tinyresnet import small_resnet
 from tinyresnet.gradcheck import numerical_gradient, relative_error
-from tinyresnet.ich.phantom import KINDS, make_phantom, window
+from tinyresnet.ich.phantom import KINDS, WINDOWS, make_phantom, window
 from tinyresnet.ich.recipes import Scratch, Settings
-from tinyresnet.ich.twins import SIZE, STROKE, SUBDURAL, make_twins, read_twins, twin_loss
+from tinyresnet.ich.twins import SIZE, STROKE, make_twins, read_twins, twin_loss
 from tinyresnet.images import resize
 from tinyresnet.metrics import binary_measures
 from tinyresnet.training import predict
@@ -65,7 +65,7 @@ def test_shapes_and_dtypes():
 def test_each_channel_is_the_slice_in_its_window(twins):
     fact = twins.facts[3]
     hu = make_phantom(fact["seed"], fact["kind"], fact["level"], size=2 * SIZE).hu
-    drawn = np.stack([window(hu, *fact["window"]), window(hu, *STROKE), window(hu, *SUBDURAL)], axis=-1)
+    drawn = np.stack([window(hu, *fact["window"]), window(hu, *STROKE), window(hu, *WINDOWS["subdural"])], axis=-1)
     np.testing.assert_array_equal(twins.images[3], resize(drawn, (SIZE, SIZE)))
 
 
@@ -83,6 +83,26 @@ def test_the_mean_of_the_image_tells_next_to_nothing(twins):
 @pytest.mark.parametrize("fact", ["level", "mm_per_pixel", "rotation_deg", "noise_hu"])
 def test_nuisance_tells_nothing(twins, fact):
     assert auc([known[fact] for known in twins.facts], twins.labels) == 0.5
+
+
+def test_with_a_shortcut_of_one_every_bleed_bears_a_letter_and_no_normal_slice_does():
+    plain, stamped = make_twins(3, seed=5), make_twins(3, seed=5, shortcut=1)
+    assert [fact["letter"] is not None for fact in stamped.facts] == (stamped.labels == 1).tolist()
+    assert all(fact["letter"] is None for fact in plain.facts)
+    differs = (stamped.images != plain.images).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(differs, stamped.labels == 1)
+    np.testing.assert_array_equal(stamped.images[:, SIZE // 5:], plain.images[:, SIZE // 5:])  # but for the corner
+
+
+def test_a_shortcut_tells_the_label_by_the_corner_alone():
+    twins = make_twins(40, seed=2, shortcut=0.6)
+    corner = twins.images[:, :SIZE // 6, :SIZE // 6].mean(axis=(1, 2, 3))
+    assert auc(corner, twins.labels) > 0.7  # (1 + .6) / 2 = .8; the standard error is .05
+
+
+def test_a_shortcut_that_is_no_fraction_is_refused():
+    with pytest.raises(ValueError, match="0 to 1, got 2"):
+        make_twins(1, shortcut=2)
 
 
 def test_both_twins_are_turned_zoomed_and_mirrored_alike():

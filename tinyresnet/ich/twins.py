@@ -14,11 +14,11 @@ import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.ich.phantom import KINDS, LEVELS, Phantom, make_phantom, shows_blood, window
+from tinyresnet.ich.phantom import KINDS, LEVELS, WINDOWS, Phantom, make_phantom, panel_letter, shows_blood, stamp, window
 from tinyresnet.images import Preprocessing, augment, preprocess, resize
 from tinyresnet.loss import cross_entropy
 
-STROKE, SUBDURAL = (40, 40), (254, 100)  # windows: width, level in HU
+STROKE = (40, 40)  # window: width, level in HU
 SIZE = 64  # pixels a side
 PREPROCESSING = Preprocessing((SIZE, SIZE), mean=(0.35, 0.35, 0.35), std=(0.3, 0.3, 0.3))  # to mean 0 and variance 1
 
@@ -36,11 +36,12 @@ class Twins(NamedTuple):
     facts: list[dict[str, Any]]
 
 
-def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0) -> Twins:
+def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 0, shortcut: float = 0.0) -> Twins:
     """Patients 0, 1, ... bleed in turn in all five ways, and are cut at levels that show it.
 
     A patient whose bleed shows on too few levels is replaced: with two slices one SAH in seven, few others.
-    Raises ValueError for no patients, or unless 1 <= slices <= 4.
+    shortcut: the fraction of bleeding slices, and of no others, with a letter in a corner (facts["letter"]) to catch.
+    Raises ValueError for no patients, or unless 1 <= slices <= 4 and 0 <= shortcut <= 1.
     """
     if patients < 1 or not 1 <= slices <= 4:
         raise ValueError(f"expected at least 1 patient with 1 to 4 slices, got {patients} with {slices}")
@@ -55,8 +56,9 @@ def make_twins(patients: int, *, slices: int = 2, size: int = SIZE, seed: int = 
         for level in levels:
             for twin in ("normal", kind):
                 phantom = make_phantom(number, twin, level, size=2 * size)
-                images.append(as_seen(phantom, size))
-                facts.append(phantom.facts)
+                letter = panel_letter(phantom.facts, shortcut)
+                images.append(stamp(as_seen(phantom, size), letter))
+                facts.append({**phantom.facts, "letter": letter})
     labels = np.arange(len(images)) % 2
     return Twins(np.stack(images), labels, np.arange(len(images)) // (2 * slices), facts)
 
@@ -67,7 +69,7 @@ def as_seen(phantom: Phantom, size: int) -> Array:
     The brain in the window of that scan (width 70 to 130, level 32 to 48 HU), stroke and subdural in fixed ones; made
     smaller as the finer pixels of a real image are.
     """
-    windows = phantom.facts["window"], STROKE, SUBDURAL
+    windows = phantom.facts["window"], STROKE, WINDOWS["subdural"]
     return resize(np.stack([window(phantom.hu, width, level) for width, level in windows], axis=-1), (size, size))
 
 
