@@ -23,15 +23,14 @@ import numpy as np
 from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phantoms
 
 from tinyresnet.files import explain
-from tinyresnet.ich.analysis import analyse, exploratory
+from tinyresnet.ich.analysis import analyse, exploratory, published
 from tinyresnet.ich.baselines import baseline_features, measure_baselines, warnings_of
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
-from tinyresnet.ich.looks import looks
-from tinyresnet.ich.paper import PUBLISHED
+from tinyresnet.ich.looks import Look, looks
 from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
 from tinyresnet.ich.report_page import write_report
@@ -156,14 +155,19 @@ def experiment(args: argparse.Namespace, directory: Path) -> None:
     if args.resume and (directory / "results.json").exists():
         print(f"this run has come to its end; its results are in {directory}")
         return
-    metrics: dict[str, dict] = {}
+    results, shown = {}, {}
     for name, job in jobs.items():
-        metrics |= learn_and_judge(job, directory / name, args.seed)["metrics"]
-    if len(jobs) > 1:
-        write_json(directory / "results.json", {"metrics": metrics, "published": PUBLISHED})
+        results[name], shown[name] = learn_and_judge(job, directory / name, args.seed)
+    whole = merged(results) if len(results) > 1 else results[""]
+    whole["seconds"] = round(time.perf_counter() - begin, 1)
+    note = note_of(first)
+    write_report(directory / "report.html", "Intracranial hemorrhage or not?", whole,
+                 {name: directory / name for name in jobs}, shown, note)
+    write_json(directory / "results.json", whole)
     end_run(directory)
-    synthetic = first.facts["data"]["synthetic"]
-    print(f"{table(metrics)}\n{time.perf_counter() - begin:.0f} s\n{note_of(first)}{REAL if synthetic else ''}")
+    print(f"{table(whole['metrics'])}\n(95 % intervals)  {whole['seconds']:.0f} s")
+    print("".join(f"warning: {warning}\n" for warning in whole.get("warnings", [])), end="")
+    print(f"the mistakes and more: {directory / 'report.html'}\n{note}{REAL if first.facts['data']['synthetic'] else ''}")
 
 
 def note_of(job: Job) -> str:
@@ -171,32 +175,42 @@ def note_of(job: Job) -> str:
     return f"{'Synthetic head-CT phantoms. ' if job.facts['data']['synthetic'] else ''}{DISCLAIMER}"
 
 
-def learn_and_judge(job: Job, directory: Path, seed: int) -> dict:
-    """Fit all folds, write everything that a run leaves, and give what results.json holds."""
-    begin = time.perf_counter()
+def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Look]]:
+    """Fit all folds, write what a run leaves, and give what results.json holds and the cases for the report."""
     directory.mkdir(exist_ok=True)
-    print(f"recipe {job.facts['protocol']['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
+    protocol = job.facts["protocol"]
+    print(f"recipe {protocol['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
     recipe = job.new_recipe()
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
-    results = {**job.facts, **analyse(job.slices, outcomes, independent=job.facts["protocol"]["recipe"] == "paper")}
-    refer = results["referral"][outcomes[0].fold.split][-1]["half_width"]
-    recipe.save(directory, job.slices.classes, {**job.facts, "refer_half_width": refer}, heads)
+    results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper")}
     if job.paths:
         compared = baseline_features(job.paths, job.images, recipe.backbone)
         results["baselines"] = measure_baselines(compared, job.slices, job.plan)
         results["warnings"] = warnings_of(results["baselines"])
     if isinstance(recipe, Features):
         results["exploratory"] = exploratory(recipe, job.slices, job.plan, seed)
+    refer = results["referral"][job.plan[0].split][-1]["half_width"]
+    recipe.save(directory, job.slices.classes, {**job.facts, "refer_half_width": refer}, heads)
     write_tables(directory, job.slices, outcomes)
-    write_figures(directory, job.slices, outcomes, note_of(job))
-    results["seconds"] = round(time.perf_counter() - begin, 1)
+    write_figures(directory, job.slices, outcomes, note_of(job),
+                  protocol["batch_size"] if protocol["recipe"] == "paper" else None)
     classifier = Classifier.load(directory)
     learned = job.plan[0].train_rows if len(job.plan) == 1 else np.arange(len(job.images))
     Cases.of(classifier, job.slices, job.images, learned).save(directory / "cases.npz")
-    shown = looks(classifier, job.slices, job.images, outcomes, note_of(job))
-    write_report(directory / "report.html", "Intracranial hemorrhage or not?", results, shown, note_of(job))
-    write_json(directory / "results.json", results)
-    return results
+    return results, list(looks(classifier, job.slices, job.images, outcomes, note_of(job)))
+
+
+def merged(results: dict[str, dict]) -> dict:
+    """Of the paper's arms one result, beside what was published."""
+    first, *others = results.values()
+    whole = {**first, "metrics": {"published": published(), **first["metrics"]},
+             "protocol": {**first["protocol"], "arm": list(results)}}
+    for other in others:
+        for part in ("metrics", "calibration", "referral"):
+            whole[part] = {**whole[part], **other[part]}
+        whole["baselines"] = {name: {**of, **other["baselines"][name]} for name, of in whole["baselines"].items()}
+        whole["warnings"] = whole["warnings"] + other["warnings"]
+    return whole
 
 
 if __name__ == "__main__":

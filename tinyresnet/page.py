@@ -34,6 +34,7 @@ h2 { margin-top: 2.5rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
+td { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .warning { color: #a40000; font-weight: bold; }
 figure { display: inline-block; max-width: 100%; margin: 0 1rem 1.5rem 0; vertical-align: top; }
@@ -84,11 +85,13 @@ class Page:
         lines += ["<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows]
         self.parts.append('<div class="scroll">\n<table>\n' + "\n".join(lines) + "\n</table>\n</div>")
 
-    def figure(self, picture: bytes | Array, alt: str, caption: str = "", *, warning: str = "") -> None:
-        """A PNG or JPEG, or an image (H, W, 3) uint8; alt is for who does not see it; the warning stands before the caption."""
+    def figure(self, picture: bytes | Array, alt: str, caption: str = "", *, warning: str = "", zoom: float = 1) -> None:
+        """A PNG or JPEG, or an image (H, W, 3) uint8, shown at this part of its size; alt is for who does not see it; the
+        warning stands before the caption.
+        """
         content = picture if isinstance(picture, bytes) else _png(picture)
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as header:
-            (width, height), kind = header.size, (header.format or "").lower()
+            (width, height), kind = (round(side * zoom) for side in header.size), (header.format or "").lower()
         warned = f'<span class="warning">{escape(warning)}</span> ' if warning else ""
         source = f"data:image/{kind};base64,{b64encode(content).decode()}"
         self.parts.append(f'<figure>\n<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">\n'

@@ -22,9 +22,8 @@ from tinyresnet.optim import Adam
 from tinyresnet.resnet import ResNet
 from tinyresnet.training import Samples, predict, train
 
-PUBLISHED = {"accuracy": 0.80, "sensitivity": 0.80, "specificity": 0.80, "precision": 0.80, "f1": 0.80,
-             "balanced_accuracy": 0.80}  # what the paper reports of 40 slices; it calls the last one AUC
 TEST_FRACTION = 0.2
+PUBLISHED = 16, 20  # right answers, and images, of each class: 80 % in all six measures (it calls balanced accuracy AUC)
 ARMS = {"as_written": "pixels from 0 to 1", "own_input": "pixels normalised as the weights expect"}
 
 

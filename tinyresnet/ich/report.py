@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,14 +51,18 @@ def write_tables(directory: Path, slices: Slices, outcomes: Sequence[Outcome]) -
                ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit, _ in outcomes for row in fit.history))
 
 
-def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], note: str) -> None:
-    """training_progress.png and confusion_matrix.png of the first split, roc.png of all; the first repeat of each."""
+def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], note: str, batch_size: int | None) -> None:
+    """Training progress, confusion matrix (first repeat), reliability and referral (all) of the first split; ROC of all.
+
+    batch_size: then training progress has iterations below, as in the paper's figure.
+    """
     splits = list(dict.fromkeys(fold.split for fold, *_ in outcomes))
     history = [dict(split=fold.split, repeat=fold.repeat, fold=fold.fold, **row)
                for fold, fit, _ in outcomes if fold.split == splits[0] for row in fit.history]
     folds = f"{splits[0].capitalize()} folds. {note}" if len(outcomes) > 1 else note
     if history:  # heads that are fitted exactly have none
-        plot_training_progress(history, directory / "training_progress.png", note=folds)
+        steps = math.ceil(len(outcomes[0].fold.train_rows) / batch_size) if batch_size else None
+        plot_training_progress(history, directory / "training_progress.png", note=folds, iterations_per_epoch=steps)
     curves = {}
     for split in splits:
         rows, probabilities = out_of_fold(outcomes, split)
@@ -76,13 +81,18 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
 
 def table(metrics: dict[str, dict]) -> str:
     """The measures side by side, with their intervals, for the terminal."""
-    splits = list(metrics)
-    lines = [" " * 18 + "".join(f"{split.replace('_', ' '):^24}" for split in splits)]
-    for name in metrics[splits[0]]:
-        cells = "".join(f"   {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})"[:27].ljust(24)
-                        for m in (metrics[split][name] for split in splits))
-        lines.append(f"{name.replace('_', ' '):<18}{cells}")
+    names = dict.fromkeys(name for measures in metrics.values() for name in measures)
+    lines = [" " * 18 + "".join(f"{split.replace('_', ' '):^26}" for split in metrics)]
+    for name in names:
+        cells = "".join(f"   {interval(of[name]) if name in of else '-'}".ljust(26) for of in metrics.values())
+        lines.append(f"{name.replace('_', ' '):<18}{cells}".rstrip())
     return "\n".join(lines)
+
+
+def interval(measure: Mapping[str, float]) -> str:
+    """"0.864 (0.824 to 0.905)"; what has no interval alone."""
+    around = f" ({measure['low']:.3f} to {measure['high']:.3f})" if "low" in measure else ""
+    return f"{measure['value']:.3f}{around}"
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:

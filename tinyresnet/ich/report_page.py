@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyresnet.ich.looks import Look
+from tinyresnet.ich.report import interval
 from tinyresnet.page import Page
 
 FIGURES = {  # file: what it shows
@@ -19,6 +20,7 @@ FIGURES = {  # file: what it shows
     "reliability.png": "Of the images with about this probability, how many are positive? On the dotted line, as many.",
     "referral.png": "Accuracy on the images that are left when the least certain are given to a person.",
 }
+ZOOM = 0.5  # figures are drawn for print
 LIMITS = (
     "The interval says how the figure would vary with other patients of the same kind. It does not know other hospitals, "
     "other scanners, or how these pictures were chosen.",
@@ -27,8 +29,9 @@ LIMITS = (
 )
 
 
-def write_report(path: Path, title: str, results: Mapping[str, Any], looks: Iterable[Look], disclaimer: str) -> None:
-    """The page, from what results.json holds, the figures that lie beside it, and the cases looked into."""
+def write_report(path: Path, title: str, results: Mapping[str, Any], folders: Mapping[str, Path],
+                 looks: Mapping[str, Iterable[Look]], disclaimer: str) -> None:
+    """The page, from what results.json holds, and by part of the run ("" if it has one) its figures and cases."""
     page = Page(title)
     page.paragraph(disclaimer, warning=True)
     for warning in results.get("warnings", []):
@@ -39,11 +42,12 @@ def write_report(path: Path, title: str, results: Mapping[str, Any], looks: Iter
     add_measures(page, results)
     add_comparisons(page, results)
     add_calibration(page, results)
-    page.heading("Figures")
-    for name, caption in FIGURES.items():
-        if (path.parent / name).exists():
-            page.figure((path.parent / name).read_bytes(), caption, caption)
-    add_looks(page, looks)
+    for part, folder in folders.items():
+        page.heading(f"Figures: {part.replace('_', ' ')}" if part else "Figures")
+        for name, caption in FIGURES.items():
+            if (folder / name).exists():
+                page.figure((folder / name).read_bytes(), caption, caption, zoom=ZOOM)
+        add_looks(page, looks[part], part)
     page.heading("Limits")
     for limit in (*LIMITS, disclaimer):
         page.paragraph(limit)
@@ -54,12 +58,6 @@ def facts_of(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of data, model and protocol."""
     return [(f"{part}: {name.replace('_', ' ')}", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
             for part in ("data", "model", "protocol") for name, value in results[part].items() if value not in (None, [])]
-
-
-def interval(measure: Mapping[str, float]) -> str:
-    """"0.864 (0.824 to 0.905)"; what has no interval, as a published figure, alone."""
-    around = f" ({measure['low']:.3f} to {measure['high']:.3f})" if "low" in measure else ""
-    return f"{measure['value']:.3f}{around}"
 
 
 def add_measures(page: Page, results: Mapping[str, Any]) -> None:
@@ -106,12 +104,13 @@ def add_calibration(page: Page, results: Mapping[str, Any]) -> None:
                 for split, entries in results["referral"].items() for of in entries])
 
 
-def add_looks(page: Page, looks: Iterable[Look]) -> None:
+def add_looks(page: Page, looks: Iterable[Look], part: str) -> None:
     """The mistakes, then some right answers."""
     shown: bool | None = None
     for look in looks:
         if look.right != shown:
-            page.heading("Right answers, from the surest to the least sure" if look.right else "Mistakes, the surest first")
+            words = "Right answers, from the surest to the least sure" if look.right else "Mistakes, the surest first"
+            page.heading(f"{words}: {part.replace('_', ' ')}" if part else words)
             shown = look.right
-        page.figure(look.maps, f"maps of {look.title}", look.title)
-        page.figure(look.nearest, f"training cases that resemble {look.title}")
+        page.figure(look.maps, f"maps of {look.title}", look.title, zoom=ZOOM)
+        page.figure(look.nearest, f"training cases that resemble {look.title}", zoom=ZOOM)
