@@ -74,6 +74,11 @@ def test_where_scans_resemble_each_other_no_interval_is_exact():
         assert found[name]["high"] - found[name]["low"] > exact[name]["high"] - exact[name]["low"], name
 
 
+def test_from_one_half_on_an_image_is_called_positive():
+    found = exact_intervals(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.5, 0.49, 0.9]))
+    assert found["sensitivity"]["value"] == 2 / 3 and found["specificity"]["value"] == 1 / 2
+
+
 def test_a_proportion_of_no_image_has_no_exact_interval():
     found = exact_intervals(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.3]))
     assert list(found) == ["accuracy", "sensitivity", "specificity"] and found["sensitivity"]["value"] == 0
