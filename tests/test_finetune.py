@@ -1,10 +1,12 @@
 """Fine-tuning: from the linear probe on, batch norms frozen, pulled to the published weights, mirrors in turn."""
 
 import copy
+import importlib
 import math
 
 import numpy as np
 import pytest
+from run_examples import EXAMPLES
 from toy_slices import toy_images, toy_labels, toy_network
 
 from tinyresnet import training
@@ -267,3 +269,11 @@ def test_training_may_begin_at_any_stage_of_any_network(options):
     for stage in ("conv1", "layer1", "layer2", "layer3"):
         recipe = Finetune(toy_network(**options), IMAGES[:4], LABELS[:4], SOME, stage)
         assert np.isfinite(fitted(recipe, train=np.arange(4), valid=np.arange(4)).probabilities).all()
+
+
+def test_the_commands_defaults_are_those_that_were_written_down(monkeypatch):
+    """docs/head-ct.md: 10 epochs, batches of 16, learning rate 1e-4, L2-SP 0.01."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    jobs = importlib.import_module("train_ich_jobs")
+    assert jobs.DEFAULTS["finetune"] == Settings(epochs=10, batch_size=16, lr=1e-4, weight_decay=0.01)
+    assert finetune.HEAD_FACTOR == 10 and jobs.STRENGTH == finetune.STRENGTH == 1 / 0.1  # C

@@ -2,11 +2,13 @@
 
 import copy
 import csv
+import importlib
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
+from run_examples import EXAMPLES
 from toy_slices import toy_images, toy_labels, toy_network
 
 from tinyresnet import training
@@ -91,6 +93,13 @@ def test_the_split_of_the_real_slices_is_that_of_scikit_learn(shared):
     for rows, theirs in zip(stratified_split(labels, TEST_FRACTION, 0), expected):
         np.testing.assert_array_equal(rows, theirs)
     assert labels[expected[1]].sum() == 20 and len(expected[1]) == 40
+
+
+def test_the_commands_defaults_are_the_papers(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    jobs = importlib.import_module("train_ich_jobs")
+    assert jobs.DEFAULTS["paper"] == Settings(epochs=30, batch_size=16, lr=1e-4, weight_decay=0.0)
+    assert TEST_FRACTION == 0.2
 
 
 def raw(image):
