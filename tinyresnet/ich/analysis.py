@@ -51,13 +51,14 @@ def published() -> dict[str, dict[str, float]]:
 
 def calibration(labels: Array, probabilities: Array, groups: Array | None, outcomes: Sequence[Outcome],
                 split: str) -> dict[str, Any]:
-    """Brier score and reliability diagram, and with the temperatures of the folds, where there are some, both again."""
+    """Brier score and reliability diagram, and the score again with the temperatures of the folds, if all have one."""
     found: dict[str, Any] = {"brier": brier_with_interval(labels, probabilities, groups),
                              "reliability": [bin_._asdict() for bin_ in reliability(labels, probabilities, groups=groups)]}
-    temperatures = [T for fold, _, T in outcomes if fold.split == split and T is not None]
-    if temperatures:
+    of_split = [outcome for outcome in outcomes if outcome.fold.split == split]
+    temperatures = [T for _, _, T in of_split if T is not None]
+    if len(temperatures) == len(of_split):
         cooled = [Outcome(fold, fit._replace(probabilities=with_temperature(fit.probabilities, T)))
-                  for fold, fit, T in outcomes if T is not None]
+                  for (fold, fit, _), T in zip(of_split, temperatures)]
         found["temperature"] = float(np.mean(temperatures))
         found["brier_with_temperature"] = brier_with_interval(labels, out_of_fold(cooled, split)[1], groups)
     return found

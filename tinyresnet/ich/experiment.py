@@ -90,13 +90,17 @@ def run(recipe: Recipe, plan: Sequence[Fold], slices: Slices, directory: Path,
 
 def inner_temperature(recipe: Recipe, slices: Slices, fold: Fold, seed: int) -> float | None:
     """The temperature that makes answers for the training part as sure as they should be: each was given by a fit to
-    the other inner folds. None where fits take long. The test part has no say in it.
+    the other inner folds. None where fits take long, or the training part is too small to be divided once more. The
+    test part has no say in it.
     """
     if not recipe.keeps_backbone:
         return None
     rows, rng = fold.train_rows, rng_of(fold, seed)
     groups = slices.groups if fold.split == "grouped" else np.arange(len(slices.labels))
-    part = stratified_group_folds(slices.labels[rows], groups[rows], INNER_FOLDS, rng)
+    try:
+        part = stratified_group_folds(slices.labels[rows], groups[rows], INNER_FOLDS, rng)
+    except ValueError:  # how far the answers can be trusted is not known then, but there are answers
+        return None
     answers = np.empty(len(rows))
     for k in range(INNER_FOLDS):
         answers[part == k] = recipe.fit(rows[part != k], rows[part == k], rng).probabilities

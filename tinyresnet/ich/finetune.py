@@ -92,7 +92,8 @@ class Finetune(Recipe):
 def check_stage(backbone: ResNet, unfreeze_from: str) -> list[str]:
     """The names of all stages. Raises ValueError if `unfreeze_from` is none that can train, or the head alone."""
     stages = [name for name, layer in backbone.children()]
-    able = [name for name, layer in backbone.children() if layer.named_params() and name != stages[-1]]
+    able = [name for name, layer in backbone.children()
+            if layer.named_params() and not isinstance(layer, BatchNorm2d) and name != stages[-1]]
     if unfreeze_from not in able:
         raise ValueError(f"--unfreeze-from: no stage is named {unfreeze_from!r}; there are {', '.join(able)}")
     return stages
