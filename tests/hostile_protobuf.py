@@ -49,7 +49,7 @@ SPARSE = field(1, tensor("v")) + field(2, tensor("i")) + packed(3, (2, 3))
 
 ONNX = {
     "ONNX: no tensors": (graph(), "no tensors"),
-    "ONNX: a graph that is a number": (lambda: field(1, 8) + field(7, 1) + field(2, "pytorch"), ""),
+    "ONNX: a graph that is a number": (lambda: field(1, 8) + field(7, 1) + field(2, "pytorch"), "has the kind 4"),
     "ONNX: a graph that is noise": (lambda: onnx_graph(b"\x0b\x0c"), "kind 3"),
     "ONNX: an initializer that is a number": (lambda: onnx_graph(field(5, 1)), "field 5 to be of kind 2, got kind 0"),
     "ONNX: a name that is a number": (lambda: onnx(tensor(name="") + field(8, 1)), "field 8 to be of kind 2"),
@@ -79,7 +79,7 @@ ONNX = {
     "ONNX: a name that is not UTF-8": (lambda: onnx(tensor(name="") + field(8, b"w\xff\n")), "printable"),
     "ONNX: a dimension of -1": (graph(tensor(shape=(-1, 6))), "negative, huge or wrong shape"),
     "ONNX: a dimension of 2^40": (graph(tensor(shape=(2**40,))), "negative, huge or wrong shape"),
-    "ONNX: dimensions whose product overflows": (graph(tensor(shape=(2**31, 2**31, 2**31))), ""),
+    "ONNX: dimensions whose product overflows": (graph(tensor(shape=(2**31, 2**31, 2**31))), "negative, huge or wrong"),
     "ONNX: an empty tensor with huge sides": (graph(tensor(shape=(0, 2**31, 2**31), numbers=b"")), "huge"),
     "ONNX: a million dimensions": (lambda: onnx(b"\x08\1" * 1_000_000 + tensor()), "over 100000 fields"),
     "ONNX: a million dimensions, packed": (

@@ -12,15 +12,16 @@ from handmade_protobuf import blob, caffe, layer, onnx
 from handmade_protobuf import tensor as onnx_tensor
 from handmade_safetensors import entry, safetensors_file
 from handmade_torch import stream_file, tar_file
-from hostile_files import GOOD, NUMPY
-from hostile_files import HOSTILE as TORCH_AND_NUMPY
+from hostile_files import GOOD
+from hostile_files import HOSTILE as TORCH
+from hostile_npz import NUMPY
 from hostile_protobuf import PROTOBUF
 from hostile_safetensors import SAFETENSORS
 
 from tinyresnet.weights import WeightsFileError, read_arrays
 from weights_converter import read_tensors
 
-HOSTILE = TORCH_AND_NUMPY | SAFETENSORS | PROTOBUF
+HOSTILE = TORCH | {f"npz: {name}": row for name, row in NUMPY.items()} | SAFETENSORS | PROTOBUF
 SOUND = {
     "torch": torch_state({"w": SIX}),
     "stream": stream_file(program(w=tensor())),
