@@ -13,7 +13,7 @@ NUMPY = {
     "a shape whose product overflows": (lambda: npz_file(w=npy_claiming((2**32, 2**32))), "should hold"),
     "an empty array with a side of 2^40": (lambda: npz_file(w=npy_claiming((0, 2**40))), "should hold"),
     "an empty array with huge sides": (lambda: npz_file(w=npy_claiming((0, 2**31, 2**31, 2**31))), "too big"),
-    "200 sides": (lambda: npz_file(w=npy_claiming((1,) * 200, data=bytes(4))), "dimension"),
+    "200 sides": (lambda: npz_file(w=npy_claiming((1,) * 200, data=bytes(4))), "200 sides"),
     "fewer bytes than numbers": (lambda: npz_file(w=npy_claiming((3,), data=bytes(8))), "has 8 bytes"),
     "a header past the end": (lambda: npz_file(w=npy_claiming((1,), start=60_000)), "not an array of numbers"),
     "a header of 60,000 bytes": (lambda: npz_file(w=npy_claiming((1,) * 20_000)), "not an array of numbers"),

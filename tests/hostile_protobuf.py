@@ -26,6 +26,11 @@ def in_tensor(fields):
     return lambda: onnx(tensor() + fields)
 
 
+def small(number=99_000, times=5):
+    """As many messages of that many fields of two bytes, one megabyte in all"""
+    return [b"\x30\0" * number] * times
+
+
 WIRE = {
     "protobuf: a length past the end": (lambda: field(1, "net") + b"\xa2\x06\xff\xff\xff\xff\x07", "ends at byte"),
     "protobuf: a length of 2^63": (lambda: field(1, "net") + b"\xa2\x06" + varint(1 << 63), "damaged or cut"),
@@ -35,6 +40,14 @@ WIRE = {
     "protobuf: a group": (lambda: field(1, "net") + b"\x13\x14", "kind 3"),
     "protobuf: the end of a group": (lambda: field(1, "net") + b"\x14", "kind 4"),
     "protobuf: kind 7": (in_blob(varint(9 << 3 | 7)), "kind 7"),
+    "protobuf: 500,000 small fields in nodes": (
+        graph(tensor(), nodes=b"".join(field(1, node) for node in small())), "fields"),
+    "protobuf: 500,000 small fields in tensors": (
+        graph(*(tensor(f"{i}") + fields for i, fields in enumerate(small()))), "fields"),
+    "protobuf: 500,000 small fields in attributes": (
+        graph(tensor(), nodes=field(1, field(4, "Constant") + b"".join(field(5, inner) for inner in small()))), "fields"),
+    "protobuf: 500,000 small fields in layers": (net(layer(blob()), *(field(100, inner) for inner in small())), "fields"),
+    "protobuf: 500,000 small fields in blobs": (net(layer(*(blob() + inner for inner in small()))), "fields"),
     "protobuf: a number of 11 bytes": (lambda: field(1, "net") + b"\x28" + b"\x80" * 10 + b"\1", "longer than 10"),
     "protobuf: a number cut": (lambda: field(1, "net") + b"\x28\x80", "is cut"),
     "protobuf: eight bytes cut": (lambda: field(1, "net") + b"\x29" + bytes(7), "damaged or cut"),
