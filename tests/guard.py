@@ -183,7 +183,7 @@ def complaint(path, outcome):
     kind, words = outcome
     line = words.replace("\n", " ") if kind == "returned" else words
     sound = kind == "returned" or kind == "WeightsFileError" and words.startswith(f"{path}: ") and len(words) < 1000
-    return "" if sound and "\n" not in line else f"{kind}: {words[:1000]!r}"
+    return "" if sound and line.isprintable() else f"{kind}: {words[:1000]!r}"  # what is not commands the terminal
 
 
 def first_complaint(files, doors, path, room=ROOM):

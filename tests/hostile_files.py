@@ -71,6 +71,7 @@ PROGRAMS = {
     "a dotted way out of an allowed module": (runs(name_of("collections", "OrderedDict.__init__")), "__init__"),
     "a whole module": (runs(name_of("torchvision.models.resnet", "ResNet")), "save model.state_dict()"),
     "STACK_GLOBAL": (runs(text("posix") + text("system") + b"\x93"), "STACK_GLOBAL"),
+    "escape codes in a function's name": (runs(name_of("posix", "\x1b[2J")), "code and not weights"),
     "INST": (runs(b"(iposix\nsystem\n"), "INST"),
     "OBJ": (runs(b"(" + name_of("collections", "OrderedDict") + b"o"), "OBJ"),
     "NEWOBJ": (runs(name_of("collections", "OrderedDict") + b")\x81"), "NEWOBJ"),

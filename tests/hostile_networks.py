@@ -221,5 +221,13 @@ FACTS = {
     "a mean of text": (ours("preprocessing", mean=["0", "0", "0"]), "mean: expected"),
     "a std of 0": (ours("preprocessing", std=[0, 1, 1]), "std: expected"),
     "the mean NaN": (ours("preprocessing", mean=[NAN, 0, 0]), "mean: expected"),
+    "a crop of 4,000 digits": (ours("preprocessing", crop=10**3999), "crop: expected"),
+    "a resize of 4,000 digits": (ours("preprocessing", resize=10**3999), "resize: expected"),
+    "a mean 900 deep": (ours("preprocessing", mean="DEEP"), "mean: expected"),
+    "a mean of 401 digits": (ours("preprocessing", mean=[10**400, 0, 0]), "mean: expected"),
+    "a std of 401 digits": (ours("preprocessing", std=[10**400, 1, 1]), "std: expected"),
+    "an epsilon of 401 digits": (ours(eps=10**400), "eps"),
+    "an option with a name of 100,000 letters": (ours(**{"k" * 100_000: 1}), "do not describe a ResNet"),
+    "a number for the random generator": (ours(rng=1), "do not describe a ResNet"),
     "no origin": (ours(None, without="origin"), "do not describe a ResNet"),
 }
