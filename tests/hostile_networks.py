@@ -65,8 +65,8 @@ VGG = {f"features.{i}.{leaf}": SIX for i in (0, 2, 5) for leaf in ("weight", "bi
 
 ARRAYS = {
     "an array alone": (lambda: torch_state({"w": SIX}), "is of no network known here"),
-    "names of VGG": (lambda: torch_state(VGG), "6 unexpected: features.0.weight"),
-    "names of VGG in safetensors": (lambda: as_safetensors(VGG), "6 unexpected: features.0.weight"),
+    "names of VGG": (lambda: torch_state(VGG), "none of its 6 names, 'features.0.weight'"),
+    "names of VGG in safetensors": (lambda: as_safetensors(VGG), "none of its 6 names, 'features.0.weight'"),
     "an array that is missing": (state(layer2_0_bn1_bias=None), "1 missing: layer2.0.bn1.bias"),
     "an array too many": (state(more=SIX), "1 unexpected: more"),
     "an array of another shape": (state(layer2_0_bn1_bias=SIX), "layer2.0.bn1.bias (6,) instead of (2,)"),
@@ -114,7 +114,7 @@ def norm(epsilon=1e-5):
 def pool(kernel=3):
     """The node of the pooling"""
     return node("MaxPool", ["x"], ["pool"], attribute("kernel_shape", ints=[kernel] * 2), attribute("strides", ints=[2, 2]),
-                attribute("pads", ints=[1] * 4), attribute("ceil_mode", i=0))
+                attribute("pads", ints=[1] * 4), attribute("ceil_mode", i=0), attribute("dilations", ints=[1, 1]))
 
 
 def gemm(*more, weight=HEAD[0]):
@@ -154,6 +154,7 @@ GRAPHS = {
     "a graph with an infinite epsilon": (graph(norm(), norm(INFINITY)), "batch norms of one small epsilon"),
     "a graph without its pooling": (graph(pool(), b""), "one 3x3 pooling of stride 2"),
     "a graph with another pooling": (graph(pool(), pool(5)), "one 3x3 pooling of stride 2"),
+    "a graph with another activation": (graph(gemm(), gemm() + node("LeakyRelu", ["x"], ["y"])), "0 times LeakyRelu"),
     "a graph without nodes": (lambda: as_onnx(WEIGHTS, b""), "batch norms of one small epsilon"),
 }
 
