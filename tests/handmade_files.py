@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -12,20 +13,50 @@ from weights_converter.networks import Network, expected_shapes
 
 
 def zip_file(entries, *, tail=b"", count=None, **changes):
-    """A zip file of (name, data) pairs; the last may be changed: method, flags, crc, size, start, local_name."""
+    """A zip file of (name, data) pairs; the last may be changed: method, flags, crc, size, stored, start, local_name.
+
+    stored: what the entry is said to take in the file, if this is not its size.
+    """
     body, directory = bytearray(), bytearray()
     for number, (name, data) in enumerate(entries):
         change = changes if number == len(entries) - 1 else {}
         start = change.get("start", len(body))
         raw, local = name.encode(), change.get("local_name", name).encode()
         size, crc = change.get("size", len(data)), change.get("crc", zlib.crc32(data))
-        numbers = (change.get("flags", 0), change.get("method", 0), 0, 0, crc, size, size)
+        numbers = (change.get("flags", 0), change.get("method", 0), 0, 0, crc, change.get("stored", size), size)
         padding = -(len(body) + 30 + len(local)) % 64  # as torch does; only the local header knows it
         body += struct.pack("<4s5H3L2H", b"PK\3\4", 20, *numbers, len(local), padding) + local + bytes(padding) + data
         directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, *numbers, len(raw), 0, 0, 0, 0, 0, start) + raw
     count = len(entries) if count is None else count
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
     return bytes(body + directory + end + tail)
+
+
+def compressed(entries, method=zipfile.ZIP_DEFLATED):
+    """A zip file of (name, data) pairs by Python's zipfile, the last compressed by this method."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, (name, data) in enumerate(entries):
+            archive.writestr(zipfile.ZipInfo(name), data, method if number == len(entries) - 1 else zipfile.ZIP_STORED)
+    return buffer.getvalue()
+
+
+MEGABYTES = 200  # more than the readers may take
+
+
+def deflated(start=b""):
+    """200 MB of zeros behind this start, in 200,000 bytes: each megabyte, deflated by itself, is the same thousand bytes."""
+    machine = zlib.compressobj(wbits=-15)
+    first = machine.compress(start) + machine.flush(zlib.Z_FULL_FLUSH)
+    return first + (machine.compress(bytes(1 << 20)) + machine.flush(zlib.Z_FULL_FLUSH)) * MEGABYTES + machine.flush()
+
+
+def bomb(entries, start=b"", **lies):
+    """A zip file whose last entry, honest but for these lies, is such a bomb"""
+    zeros = bytes(MEGABYTES << 20)
+    data = deflated(start)
+    truth = {"method": 8, "stored": len(data), "size": len(start) + len(zeros), "crc": zlib.crc32(zeros, zlib.crc32(start))}
+    return zip_file([*entries[:-1], (entries[-1][0], data)], **truth | lies)
 
 
 # -- pickles --------------------------------------------------------------------------------------------------------
@@ -94,13 +125,18 @@ def torch_file(pickle, storages=None, **more):
     return zip_file(torch_entries(pickle, storages, **more))
 
 
-def torch_state(arrays):
-    """A torch file of these float32 arrays, as torch.save(state_dict) writes it."""
+def torch_parts(arrays):
+    """Pickle and storages of these float32 arrays, as torch.save(state_dict) writes them."""
     strides = {name: [step // array.itemsize for step in array.strides] for name, array in arrays.items()}
     pickle = program(**{
         name: tensor(array.shape, strides[name], key=name, count=array.size) for name, array in arrays.items()
     })
-    return torch_file(pickle, {name: array.tobytes() for name, array in arrays.items()})
+    return pickle, {name: array.tobytes() for name, array in arrays.items()}
+
+
+def torch_state(arrays):
+    """A torch file of these arrays."""
+    return torch_file(*torch_parts(arrays))
 
 
 def state_of(name="resnet18", width=2, num_classes=5, seed=0):

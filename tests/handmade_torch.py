@@ -31,11 +31,12 @@ def old_parameter(data, state=None):
 # -- the stream -----------------------------------------------------------------------------------------------------
 
 
-def stream_file(pickle, storages=None, *, magic=MAGIC, version=1001, keys=None, count=None, tail=b""):
+def stream_file(pickle, storages=None, *, magic=MAGIC, version=whole(1001), sys_info=b"}" + text("little_endian") + b"\x88s",
+                keys=None, count=None, tail=b""):
     """A stream around this pickle; storage "0" holds the numbers 0 to 5."""
     storages = {"0": SIX} if storages is None else storages
     keys = listed(*map(text, storages)) if keys is None else keys
-    head = magic + pickled(whole(version)) + pickled(b"}" + text("little_endian") + b"\x88s") + pickle + pickled(keys)
+    head = magic + pickled(version) + pickled(sys_info) + pickle + pickled(keys)
     numbers = (
         struct.pack("<q", array.size if count is None else count) + array.tobytes() for array in storages.values()
     )

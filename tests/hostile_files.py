@@ -1,11 +1,13 @@
 """Hostile files by what is wrong with them: a function that makes the bytes, and words of the reason to be given.
 
-The rows for zip, pickle and npz of the converter's security promise; other formats join with their readers.
+The rows for zip and pickle of the converter's security promise; those of other formats stand beside this file.
 """
 
+import zipfile
+
 from handmade_files import (
-    SIX, call, name_of, npy, npy_claiming, npz_file, program, row, storage, tensor, text, torch_entries, torch_file,
-    whole, zip_file,
+    MEGABYTES, SIX, bomb, call, compressed, name_of, program, row, storage, tensor, text, torch_entries, torch_file, whole,
+    zip_file,
 )
 from hostile_hdf5 import HDF5
 from hostile_torch import STREAM, TAR
@@ -48,6 +50,12 @@ def aliases(number=20_000):
     return b"\x80\2}(" + text("w") + tensor() + b"q\1" + items + b"u."
 
 
+def scalar(module):
+    """A NumPy scalar as NumPy pickles one of dtype object: its bytes are a pickle, which NumPy would run"""
+    inner = b"\x80\2" + call("posix", "system", text("touch hacked")) + b"."
+    return call(module, "scalar", call("numpy", "dtype", text("O8")), b"U" + bytes([len(inner)]) + inner)
+
+
 PROGRAMS = {
     "a shell command": (runs(call("posix", "system", text("touch hacked"))), "posix.system"),
     "a shell command by another name": (runs(call("os", "system", text("touch hacked"))), "os.system"),
@@ -55,12 +63,15 @@ PROGRAMS = {
     "exec of Python 3": (runs(call("builtins", "exec", text("1+1"))), "builtins.exec"),
     "getattr": (runs(call("builtins", "getattr", text("x"), text("upper"))), "builtins.getattr"),
     "functools.partial": (runs(name_of("functools", "partial")), "functools.partial"),
-    "a NumPy scalar with a pickle inside": (runs(name_of("numpy.core.multiarray", "scalar")), "multiarray.scalar"),
+    "a NumPy scalar with a pickle inside": (runs(scalar("numpy.core.multiarray")), "numpy.core.multiarray.scalar"),
+    "a NumPy scalar of NumPy 2 with a pickle inside": (
+        runs(scalar("numpy._core.multiarray")), "numpy._core.multiarray.scalar"),
     "a storage loaded by another pickle": (runs(name_of("torch.storage", "_load_from_bytes")), "_load_from_bytes"),
     "a dotted name": (runs(name_of("torch", "_utils._rebuild_tensor_v2")), "torch._utils._rebuild_tensor_v2"),
     "a dotted way out of an allowed module": (runs(name_of("collections", "OrderedDict.__init__")), "__init__"),
     "a whole module": (runs(name_of("torchvision.models.resnet", "ResNet")), "save model.state_dict()"),
     "STACK_GLOBAL": (runs(text("posix") + text("system") + b"\x93"), "STACK_GLOBAL"),
+    "escape codes in a function's name": (runs(name_of("posix", "\x1b[2J")), "code and not weights"),
     "INST": (runs(b"(iposix\nsystem\n"), "INST"),
     "OBJ": (runs(b"(" + name_of("collections", "OrderedDict") + b"o"), "OBJ"),
     "NEWOBJ": (runs(name_of("collections", "OrderedDict") + b")\x81"), "NEWOBJ"),
@@ -112,6 +123,14 @@ TWO_TYPES = program(a=tensor(), b=tensor((3,), (1,), kind="LongStorage", count=3
 CONJUGATE = call("torch._utils", "_rebuild_tensor_v2", storage(count=3, kind="ComplexFloatStorage"), whole(0),
                  row(whole(3)), row(whole(1)), b"\x89", call("collections", "OrderedDict"), b"}" + text("conj") + b"\x88s")
 
+TRUE, FALSE = b"\x88", b"\x89"
+
+
+def rebuilt(offset, shape, stride):
+    """A torch file with a tensor of this geometry"""
+    return runs(call("torch._utils", "_rebuild_tensor", storage(), offset, shape, stride))
+
+
 TENSORS = {
     "a side of 2^40": (one(shape=(2**40,), stride=(1,)), "huge"),
     "sides whose product overflows": (one(shape=(2**31, 2**31, 2**31), stride=(1, 1, 1)), "claims the shape"),
@@ -122,8 +141,10 @@ TENSORS = {
     "a negative stride": (one(stride=(-3, 1)), "negative"),
     "a negative offset": (one(offset=-1), "negative"),
     "a negative side": (one(shape=(-2, 3)), "negative"),
-    "True as a side": (
-        runs(call("torch._utils", "_rebuild_tensor", storage(), whole(0), row(b"\x88"), row(b"K\1"))), "wrong"),
+    "True as a side": (rebuilt(whole(0), row(TRUE), row(whole(1))), "wrong offset or shape"),
+    "True as a stride": (rebuilt(whole(0), row(whole(2)), row(TRUE)), "wrong offset or shape"),
+    "True as an offset": (rebuilt(TRUE, row(whole(2)), row(whole(1))), "wrong offset or shape"),
+    "False as an offset": (rebuilt(FALSE, row(whole(2)), row(whole(1))), "wrong offset or shape"),
     "a stride too few": (one(stride=(3,)), "2 sides and 1 strides"),
     "100 sides": (one(shape=(1,) * 100, stride=(1,) * 100), "100 sides"),
     "stride 0": (one(shape=(1000, 6), stride=(0, 1)), "stride of 0"),
@@ -134,7 +155,7 @@ TENSORS = {
     "2^60 numbers": (one(count=2**60), "persistent id"),
     "-1 numbers": (one(count=-1), "persistent id"),
     "True numbers": (
-        runs(row(text("storage"), name_of("torch", "FloatStorage"), text("0"), text("cpu"), b"\x88") + b"Q"),
+        runs(row(text("storage"), name_of("torch", "FloatStorage"), text("0"), text("cpu"), TRUE) + b"Q"),
         "persistent id"),
     "one storage with two types": (lambda: torch_file(TWO_TYPES, {"0": bytes(24)}), "is used as 6 f4 and as 3 i8"),
     "a storage that is not there": (one(key="7"), "'archive/data/7' is missing"),
@@ -165,8 +186,21 @@ def cut(by):
     return lambda: zip_file(LAST_IS_DATA)[:-by]
 
 
+def unmarked(file):
+    """The same zip file, but that its directory says of the last entry: stored, and of the size it has"""
+    place = file.rindex(b"PK\1\2")
+    return file[:place + 10] + bytes(2) + file[place + 12:place + 24] + file[place + 20:place + 24] + file[place + 28:]
+
+
 CONTAINERS = {
-    "a compressed entry": (ended(method=8), "compressed"),
+    "a deflated entry": (lambda: compressed(LAST_IS_DATA), "compressed (method 8)"),
+    "an entry of bzip2": (lambda: compressed(LAST_IS_DATA, zipfile.ZIP_BZIP2), "compressed (method 12)"),
+    "an entry of LZMA": (lambda: compressed(LAST_IS_DATA, zipfile.ZIP_LZMA), "compressed (method 14)"),
+    "a deflate bomb": (lambda: bomb(LAST_IS_DATA), "compressed (method 8)"),
+    "a deflate bomb that says it is small": (lambda: bomb(LAST_IS_DATA, size=SIX.nbytes), "compressed (method 8)"),
+    "a deflate bomb that says it is stored": (lambda: bomb(LAST_IS_DATA, method=0), f"for {MEGABYTES << 20} bytes of data"),
+    "a deflate bomb that only its own header tells": (lambda: unmarked(bomb(LAST_IS_DATA)), "compressed or encrypted"),
+    "an entry compressed by its flag alone": (ended(method=8), "compressed (method 8)"),
     "an encrypted entry": (ended(flags=1), "encrypted"),
     "a wrong checksum": (ended(crc=1), "damaged"),
     "an entry longer than the file": (ended(size=1 << 30), "does not fit"),
@@ -208,37 +242,6 @@ BARE = {
     "a bare pickle": (lambda: b"\x80\2" + call("posix", "system", text("touch hacked")) + b".", "bare Python pickle"),
 }
 
-# -- NumPy's files --------------------------------------------------------------------------------------------------
-
-OBJECTS = npy_claiming("(1,)", "|O", b"\x80\2N.")
-
-NUMPY = {
-    "objects": (lambda: npz_file(w=OBJECTS), "not an array of numbers"),
-    "fields": (lambda: npz_file(w=npy_claiming("(1,)", [("a", "<f4")], bytes(4))), "not an array of numbers"),
-    "text": (lambda: npz_file(w=npy_claiming("(1,)", "<U4", bytes(16))), "not an array of numbers"),
-    "an expression as shape": (lambda: npz_file(w=npy_claiming("(10**10,)", data=bytes(4))), "not an array of numbers"),
-    "a shape of 2^40": (lambda: npz_file(w=npy_claiming((2**40,))), "should hold"),
-    "a shape whose product overflows": (lambda: npz_file(w=npy_claiming((2**32, 2**32))), "should hold"),
-    "an empty array with a side of 2^40": (lambda: npz_file(w=npy_claiming((0, 2**40))), "should hold"),
-    "an empty array with huge sides": (lambda: npz_file(w=npy_claiming((0, 2**31, 2**31, 2**31))), ""),
-    "200 sides": (lambda: npz_file(w=npy_claiming((1,) * 200, data=bytes(4))), ""),
-    "fewer bytes than numbers": (lambda: npz_file(w=npy_claiming((3,), data=bytes(8))), "has 8 bytes"),
-    "a header past the end": (lambda: npz_file(w=npy_claiming((1,), start=60_000)), "not an array of numbers"),
-    "a header of 60,000 bytes": (lambda: npz_file(w=npy_claiming((1,) * 20_000)), "not an array of numbers"),
-    "no array": (lambda: npz_file(w=b"hello"), "not a .npy array"),
-    "an empty entry": (lambda: npz_file(w=b""), "not a .npy array"),
-    "a compressed array": (lambda: zip_file([("w.npy", npy(SIX))], method=8), "compressed"),
-    "an array with a wrong checksum": (lambda: zip_file([("w.npy", npy(SIX))], crc=1), "damaged"),
-    "two arrays of one name": (lambda: zip_file([("w.npy", npy(SIX))] * 2), "two zip entries"),
-    "a program beside the arrays": (lambda: zip_file([("w.npy", npy(SIX)), ("x.py", b"")]), "'x.py'"),
-    "facts that are no JSON": (lambda: npz_file(b"{", w=npy(SIX)), "not JSON"),
-    "facts that are a list": (lambda: npz_file(b"[]", w=npy(SIX)), "got a list"),
-    "facts 100,000 deep": (lambda: npz_file(b"[" * 100_000, w=npy(SIX)), "deep"),
-    "facts with a number of 5,000 digits": (lambda: npz_file(b"1" * 5000, w=npy(SIX)), "not JSON"),
-    "facts that are not UTF-8": (lambda: npz_file(b'{"a": "\xff\xfe"}', w=npy(SIX)), "not JSON"),
-    "facts of 2 MB": (lambda: npz_file(b" " * (1 << 21), w=npy(SIX)), "1048576"),
-}
-
-GROUPS = {"pickle": PROGRAMS, "tensor": TENSORS, "zip": CONTAINERS, "stream": STREAM, "tar": TAR, "bare": BARE, "npz": NUMPY,
+GROUPS = {"pickle": PROGRAMS, "tensor": TENSORS, "zip": CONTAINERS, "stream": STREAM, "tar": TAR, "bare": BARE,
           "HDF5": HDF5}
 HOSTILE = {f"{group}: {name}": row for group, rows in GROUPS.items() for name, row in rows.items()}

@@ -26,6 +26,11 @@ def in_tensor(fields):
     return lambda: onnx(tensor() + fields)
 
 
+def small(number=99_000, times=5):
+    """As many messages of that many fields of two bytes, one megabyte in all"""
+    return [b"\x30\0" * number] * times
+
+
 WIRE = {
     "protobuf: a length past the end": (lambda: field(1, "net") + b"\xa2\x06\xff\xff\xff\xff\x07", "ends at byte"),
     "protobuf: a length of 2^63": (lambda: field(1, "net") + b"\xa2\x06" + varint(1 << 63), "damaged or cut"),
@@ -35,6 +40,14 @@ WIRE = {
     "protobuf: a group": (lambda: field(1, "net") + b"\x13\x14", "kind 3"),
     "protobuf: the end of a group": (lambda: field(1, "net") + b"\x14", "kind 4"),
     "protobuf: kind 7": (in_blob(varint(9 << 3 | 7)), "kind 7"),
+    "protobuf: 500,000 small fields in nodes": (
+        graph(tensor(), nodes=b"".join(field(1, node) for node in small())), "fields"),
+    "protobuf: 500,000 small fields in tensors": (
+        graph(*(tensor(f"{i}") + fields for i, fields in enumerate(small()))), "fields"),
+    "protobuf: 500,000 small fields in attributes": (
+        graph(tensor(), nodes=field(1, field(4, "Constant") + b"".join(field(5, inner) for inner in small()))), "fields"),
+    "protobuf: 500,000 small fields in layers": (net(layer(blob()), *(field(100, inner) for inner in small())), "fields"),
+    "protobuf: 500,000 small fields in blobs": (net(layer(*(blob() + inner for inner in small()))), "fields"),
     "protobuf: a number of 11 bytes": (lambda: field(1, "net") + b"\x28" + b"\x80" * 10 + b"\1", "longer than 10"),
     "protobuf: a number cut": (lambda: field(1, "net") + b"\x28\x80", "is cut"),
     "protobuf: eight bytes cut": (lambda: field(1, "net") + b"\x29" + bytes(7), "damaged or cut"),
@@ -49,7 +62,7 @@ SPARSE = field(1, tensor("v")) + field(2, tensor("i")) + packed(3, (2, 3))
 
 ONNX = {
     "ONNX: no tensors": (graph(), "no tensors"),
-    "ONNX: a graph that is a number": (lambda: field(1, 8) + field(7, 1) + field(2, "pytorch"), ""),
+    "ONNX: a graph that is a number": (lambda: field(1, 8) + field(7, 1) + field(2, "pytorch"), "has the kind 4"),
     "ONNX: a graph that is noise": (lambda: onnx_graph(b"\x0b\x0c"), "kind 3"),
     "ONNX: an initializer that is a number": (lambda: onnx_graph(field(5, 1)), "field 5 to be of kind 2, got kind 0"),
     "ONNX: a name that is a number": (lambda: onnx(tensor(name="") + field(8, 1)), "field 8 to be of kind 2"),
@@ -79,7 +92,7 @@ ONNX = {
     "ONNX: a name that is not UTF-8": (lambda: onnx(tensor(name="") + field(8, b"w\xff\n")), "printable"),
     "ONNX: a dimension of -1": (graph(tensor(shape=(-1, 6))), "negative, huge or wrong shape"),
     "ONNX: a dimension of 2^40": (graph(tensor(shape=(2**40,))), "negative, huge or wrong shape"),
-    "ONNX: dimensions whose product overflows": (graph(tensor(shape=(2**31, 2**31, 2**31))), ""),
+    "ONNX: dimensions whose product overflows": (graph(tensor(shape=(2**31, 2**31, 2**31))), "negative, huge or wrong"),
     "ONNX: an empty tensor with huge sides": (graph(tensor(shape=(0, 2**31, 2**31), numbers=b"")), "huge"),
     "ONNX: a million dimensions": (lambda: onnx(b"\x08\1" * 1_000_000 + tensor()), "over 20000 fields"),
     "ONNX: a million dimensions, packed": (

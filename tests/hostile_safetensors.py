@@ -54,7 +54,8 @@ SAFETENSORS = {
     "safetensors: a side that is text": (one(shape=["x", 10**9]), "all sound, for 'w'"),
     "safetensors: True as a side": (one(shape=[True, 6]), "all sound, for 'w'"),
     "safetensors: a shape deeper than Python": (
-        raw(b'{"w": {"dtype": "F32", "shape": ' + b"[" * 900 + b"]" * 900 + b', "data_offsets": [0, 24]}}'), ""),
+        raw(b'{"w": {"dtype": "F32", "shape": ' + b"[" * 900 + b"]" * 900 + b', "data_offsets": [0, 24]}}'),
+        "all sound, for 'w'"),
     "safetensors: a negative offset": (one(start=-24, end=0), "all sound, for 'w'"),
     "safetensors: an offset that is a float": (one(start=0.0), "all sound, for 'w'"),
     "safetensors: an offset of 1e999": (

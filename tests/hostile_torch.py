@@ -31,6 +31,8 @@ def part(offset, count):
 STREAM = {
     "a shell command in a stream": (stream(program(x=SHELL, w=tensor())), "posix.system"),
     "a shell command for magic": (stream(magic=pickled(SHELL)), "bare Python pickle"),
+    "a shell command for the version": (stream(version=SHELL), "posix.system"),
+    "a shell command for sys_info": (stream(sys_info=SHELL), "posix.system"),
     "a shell command for the list of keys": (stream(keys=SHELL), "posix.system"),
     "a storage for the list of keys": (stream(keys=storage()), "torch.FloatStorage"),
     "a persistent id for the list of keys": (stream(keys=whole(0) + b"Q"), "only names and numbers"),
@@ -41,7 +43,7 @@ STREAM = {
     "a key that no tensor has": (stream(storages=TWO), "storage '1' is in the list of storages or"),
     "a key that is not in the list": (stream(storages={}), "storage '0' is in the list of storages or"),
     "wrong magic": (stream(magic=MAGIC[:-2] + b"\x18."), "bare Python pickle"),
-    "version 1002": (stream(version=1002), "version 1001"),
+    "version 1002": (stream(version=whole(1002)), "version 1001"),
     "-1 numbers in a stream": (stream(count=-1), "claims to have -1 numbers"),
     "2^60 numbers in a stream": (stream(count=2**60), "claims to have 1152921504606846976 numbers"),
     "2^31 numbers in a stream": (stream(count=2**31), "expected 8589934592 bytes"),

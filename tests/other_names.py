@@ -211,8 +211,8 @@ def as_caffe(arrays):
 
 
 def onnx_nodes(name, names, *, v1, epsilon=1e-5, pool=((1, 1, 1, 1), 0), strides=2, mixed_epsilon=None, head={"transB": 1},
-               without=None):
-    """Convolutions, batch norms, pooling and head of the graph, without the node of one weight; no more is read."""
+               without=None, pool_dilation=1):
+    """The operations of the graph, without the node of one weight; which follows which is not read."""
     nodes = []
     stride_number = 1 if v1 or KINDS[name][0].__name__ == "BasicBlock" else 2
     for count, (unit, (weight, _, gamma, *_)) in enumerate(names[0].items()):
@@ -223,9 +223,13 @@ def onnx_nodes(name, names, *, v1, epsilon=1e-5, pool=((1, 1, 1, 1), 0), strides
                           attribute("strides", ints=[stride] * 2)))
         value = mixed_epsilon if mixed_epsilon and count == 3 else epsilon
         nodes.append(node("BatchNormalization", ["y", gamma], ["z"], attribute("epsilon", f=value)))
+        nodes += [node("Relu", ["z"], [f"relu{count}"])] * bool(unit.number)
+        nodes += [node("Add", ["z", "x"], [f"sum{count}"])] * (unit.number == 1 and unit.stage > 0)
+    nodes.append(node("GlobalAveragePool", ["z"], ["average"]))
     pads, ceil = pool
     nodes.append(node("MaxPool", ["x"], ["pool"], attribute("kernel_shape", ints=[3, 3]), attribute("strides", ints=[2, 2]),
-                      attribute("pads", ints=pads), attribute("ceil_mode", i=ceil)))
+                      attribute("pads", ints=pads), attribute("ceil_mode", i=ceil),
+                      attribute("dilations", ints=[pool_dilation] * 2)))
     attributes = [attribute(key, **{"f" if isinstance(value, float) else "i": value}) for key, value in head.items()]
     nodes.append(node("Gemm", ["x", names[1][0], names[1][1]], ["logits"], *attributes))
     return b"".join(node for node in nodes if not without or without.encode() not in node)

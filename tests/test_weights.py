@@ -222,7 +222,7 @@ def test_a_load_that_is_not_strict_takes_what_fits_and_reports_the_rest(tmp_path
     ({"config": CONFIG | {"cifar_stem": True}}, r"1 mismatched \(conv1.weight\)"),
     ({"config": CONFIG | {"option_a": True}}, r"15 unexpected \(layer2.0.downsample.0.weight"),
     ({"config": CONFIG | {"eps": None}}, "do not describe"),
-    ({"config": CONFIG | {"eps": -1}}, "eps >= 0"),
+    ({"config": CONFIG | {"eps": -1}}, "eps within 0..1"),
     ({"classes": ["a", "b", "\x1b[2J"]}, r"names of 3 classes, .*\\x1b"),
     ({"network": "DenseNet"}, "do not describe a ResNet: network 'DenseNet'"),
     ({"classes": ["a"]}, "names of 3 classes"),

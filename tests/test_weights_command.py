@@ -96,7 +96,8 @@ def test_json_tells_the_network_its_facts_and_what_was_changed(command, written,
     assert main(arguments if command == "convert" else [*arguments[:2], "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told.keys() == KEYS | {"file", "out" if command == "convert" else "tensors"}
-    assert (told["network"], told["scheme"], told["missing"], told["changes"]) == ("resnet50", "torchvision", [], [])
+    assert (told["network"], told["scheme"], told["missing"], told["changes"]) == (
+        "resnet50", "torchvision", [], ["a guess: the input of torchvision's V1"])
     assert told["arrays"] == 267 and told["config"]["stride_in_1x1"] is False and told["preprocessing"]["crop"] == 224
 
 

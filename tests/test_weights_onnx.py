@@ -107,7 +107,8 @@ def test_what_a_node_does_not_say_is_the_default_of_the_operation():
         "Conv": {"w": {"strides": (1, 1), "pads": (0,) * 4, "group": 1, "dilations": (1, 1), "auto_pad": "NOTSET"}},
         "BatchNormalization": {"gamma": {"epsilon": 1e-5}},
         "MaxPool": {"p": {
-            "kernel_shape": (), "strides": (1, 1), "pads": (0,) * 4, "ceil_mode": 0, "auto_pad": "NOTSET"}},
+            "kernel_shape": (), "strides": (1, 1), "pads": (0,) * 4, "ceil_mode": 0, "auto_pad": "NOTSET",
+            "dilations": (1, 1)}},
         "Gemm": {"fc": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}},
     }
 
@@ -127,7 +128,8 @@ def test_facts_of_a_pooling_stand_under_its_output():
     attributes = [attribute("kernel_shape", ints=(3, 3)), attribute("strides", ints=(2, 2)),
                   attribute("ceil_mode", i=1), attribute("auto_pad", s="SAME_UPPER")]
     assert facts_of(node("MaxPool", ["x"], ["pooled"], *attributes))["MaxPool"] == {"pooled": {
-        "kernel_shape": (3, 3), "strides": (2, 2), "pads": (0,) * 4, "ceil_mode": 1, "auto_pad": "SAME_UPPER"}}
+        "kernel_shape": (3, 3), "strides": (2, 2), "pads": (0,) * 4, "ceil_mode": 1, "auto_pad": "SAME_UPPER",
+        "dilations": (1, 1)}}
 
 
 def test_convolutions_do_not_share_a_weight():

@@ -7,6 +7,7 @@ import numpy as np
 import other_names
 import pytest
 from handmade_files import state_of, torch_state
+from handmade_protobuf import node
 from other_names import (as_caffe, as_hdf5, as_onnx, as_safetensors, dyadic, onnx_nodes, renamed, units_of)
 
 from tinyresnet import load_model
@@ -236,9 +237,10 @@ def test_what_is_no_number_after_folding_is_refused(changes, words, tmp_path):
 
 
 def gluon(name="resnet50", **options):
-    """A file of Gluon's with this graph"""
-    names = other_names.gluon_names(name, units_of(name))
-    return as_onnx(renamed(dyadic(state_of(name)), names, biases=True), onnx_nodes(name, names, **{"v1": True} | options))
+    """A file of Gluon's with this graph, and more nodes"""
+    names, more = other_names.gluon_names(name, units_of(name)), options.pop("more", b"")
+    nodes = onnx_nodes(name, names, **{"v1": True} | options)
+    return as_onnx(renamed(dyadic(state_of(name)), names, biases=True), nodes + more)
 
 
 @pytest.mark.parametrize("options, facts", [
@@ -264,6 +266,11 @@ def test_the_graph_is_believed_more_than_the_names(options, facts, tmp_path):
     ({"head": {"transB": 1, "transA": 1}}, "expected as Gemm .* got .*'transA': 1"),
     ({"without": "stage3_conv4_weight"}, "expected as Conv with 'layer3.1.conv1.weight' .* got no node"),
     ({"without": "stage3_batchnorm4_gamma"}, "expected as BatchNormalization with 'layer3.1.bn1.weight' .* got no node"),
+    ({"more": node("LeakyRelu", ["x"], ["y"])}, "expected 0 times LeakyRelu, got 1"),
+    ({"more": node("Add", ["x", "x"], ["y"])}, "expected 16 times Add, got 17"),
+    ({"more": node("Relu", ["x"], ["y"])}, "expected 49 times Relu, got 50"),
+    ({"more": node("ReduceMean", ["x"], ["y"])}, "expected 1 times average, got 2"),
+    ({"pool_dilation": 2}, "expected one 3x3 pooling of stride 2"),
     ({"without": "dense0_weight"}, "expected as Gemm with 'fc.weight' .* got no node"),
 ])
 def test_a_graph_of_another_network_is_refused(options, words, tmp_path):

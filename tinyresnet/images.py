@@ -135,7 +135,7 @@ def _is_size(value: object) -> bool:
 
 def _is_rgb(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 3 and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e30 for v in value)
 
 
 IMAGENET = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -225,7 +225,7 @@ class ResNet(Sequential):
             config = dict(facts["config"])
             model = cls(BLOCKS[config.pop("block")], **config)
             model.adopt(facts)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the facts do not describe a ResNet: {error!r}") from error
         return model
 

@@ -32,6 +32,7 @@ FACTS = "facts.json"  # entry beside the arrays
 SILENT = ("stride_in_1x1", "eps", "caffe_pool", "keras_pool")  # facts that change the result and no shape
 LATER = {"keras_pool": False, "cifar_stem": False, "option_a": False}  # what earlier files mean, which do not have them
 MAX_FACTS = 1 << 20  # bytes; a thousand class names take 20,000
+MAX_REASON = 800  # characters
 MAX_HEADER = 10_000  # bytes; NumPy's own limit
 MAX_DIMENSIONS = 32
 MAX_SIDE = 1 << 31  # longest side of an array: only an empty one can claim more, for free
@@ -58,13 +59,17 @@ class WeightsFileError(ValueError):
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Turn a ValueError inside into a WeightsFileError that names the file, once."""
+    """Turn a ValueError inside into a WeightsFileError that names the file, once.
+
+    What a reason quotes comes from the file: it is cut, and a terminal will not obey it.
+    """
     try:
         yield
     except WeightsFileError:
         raise
     except ValueError as error:
-        raise WeightsFileError(f"{path}: {error}") from error
+        reason = str(error)[:MAX_REASON]
+        raise WeightsFileError(f"{path}: {reason if reason.isprintable() else ascii(reason)[1:-1]}") from error
 
 
 def save_weights(model: ResNet, path: str | Path) -> None:
@@ -120,6 +125,8 @@ def check_facts(facts: dict, arrays: dict[str, Array]) -> None:
     present = sum(array.size for array in arrays.values())  # fewest: the 3x3 convolutions and a part of fc
     if fewest > present:
         raise ValueError(f"the facts describe a network of at least {fewest} numbers, the arrays hold {present}")
+    if type(config.get("eps")) not in (int, float) or not 0 <= config["eps"] < 1:
+        raise ValueError(f"the facts do not describe a ResNet: expected eps within 0..1, got {str(config.get('eps'))[:80]}")
     flags = [(LATER | config).get(name) for name in ("stride_in_1x1", "caffe_pool", *LATER)]
     classes = facts.get("classes")
     if facts.get("network") != "ResNet" or not all(type(flag) is bool for flag in flags):

@@ -100,7 +100,6 @@ def download(options: argparse.Namespace) -> str:
         raise ValueError(f"expected OUT to end in .npz, and --zip with head_ct alone, got {str(out)!r}")
     path = find(entry.file, entry.sha256)
     if path is None:
-        print(f"downloading {entry.address}, {entry.mebibytes:.1f} MiB", flush=True)
         path = fetch(entry.address, cache_folder() / entry.file, sha256=entry.sha256, limit=entry.limit)
     print(f"{path}: as published, licence {entry.licence}", flush=True)
     summary = convert(path, out)

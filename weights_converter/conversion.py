@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from tinyresnet.weights import WeightsFileError, naming, read_arrays, write_arrays
+from weights_converter.catalogue import of_hash
 from weights_converter.facts import facts_of
 from weights_converter.names import Found, recognise, unwrap
 from weights_converter.networks import CIFAR, Network, expected_shapes, thin_state
@@ -18,13 +19,17 @@ from weights_converter.read import is_safetensors, read_graph, read_tensors
 from weights_converter.schemes import TIMM, TORCHVISION
 
 
+PIXELS_VARY = 0.25  # standard deviation of photographs, where black is 0 and white is 1
+MUCH = 100  # times the variance expected; for pixels from 0 to 255 it is 3700
+
+
 class Summary(NamedTuple):
     """What was converted."""
 
     network: Network
     scheme: str  # whose names the arrays had
     facts: dict  # as ResNet.facts gives them
-    changes: list[str]  # what was done beside renaming and transposing
+    changes: list[str]  # what was done beside renaming and transposing, and what was guessed
     arrays: int
     parameters: int  # numbers that training changes; running statistics not counted
     sha256: str  # of the published file
@@ -39,7 +44,7 @@ class Summary(NamedTuple):
         """The same for machines, in JSON's types and under keys that stay:
 
         network: as in torchvision, "resnet50".   missing: parts that the file has not, ["layer4", "fc"].
-        scheme: whose names the arrays had.       changes: sentences on what was done beside renaming and transposing.
+        scheme: whose names the arrays had.       changes: what was done beside renaming and transposing, or guessed.
         config, preprocessing: the facts.         arrays, parameters: their numbers.   sha256: of the file.
         """
         return {"network": self.network.name, "missing": self.network.missing, "scheme": self.scheme,
@@ -72,22 +77,25 @@ def translate(path: str | Path, tensors: dict[str, Array], *, partial: bool) -> 
     Raises ValueError with the reason.
     """
     graph = read_graph(path)
-    found = recognise(prepared(tensors, graph), partial=partial)
+    own, rest = unwrap(tensors)
+    found = recognise(prepared(own, graph), partial=partial)
     tensors.clear()  # every array is let go as soon as it is copied
+    own.clear()
     if found.scheme.pattern is TORCHVISION and found.network.name not in CIFAR:
         with open(path, "rb") as file:
             found = found._replace(scheme=TIMM) if is_safetensors(file.read(9)) else found
     sha256 = sha256_of(path)
     facts = facts_of(found, graph, {"file": Path(path).name, "sha256": sha256})
     arrays, changes = in_our_terms(found)
+    check_scale(arrays, facts["preprocessing"]["std"])
+    changes += guesses(found, sha256) + ([f"left out {len(rest)} arrays, such as {rest[0][:80]}"] if rest else [])
     parameters = sum(array.size for name, array in arrays.items() if "running_" not in name)
     summary = Summary(found.network, found.scheme.title, facts, changes, len(arrays), parameters, sha256)
     return arrays | headless(found.network), summary
 
 
 def prepared(tensors: dict[str, Array], graph: Graph) -> dict[str, Array]:
-    """What belongs to the network. A graph has whole numbers beside it, such as shapes, and may transpose the head."""
-    tensors = unwrap(tensors)
+    """The network's arrays. A graph has whole numbers beside them, such as shapes, and may transpose the head."""
     if not graph:
         return tensors
     heads = {name for name, node in graph["Gemm"].items() if not node["transB"]}
@@ -114,12 +122,35 @@ def in_our_terms(found: Found) -> tuple[dict[str, Array], list[str]]:
         changes.append("input turned from BGR to RGB")
     if found.scheme.mean_image:
         changes.append("mean image replaced by its channels' means")
-    if found.scheme is TIMM:
-        changes.append("the input's size and interpolation are a guess: timm's training a1")
     for name in list(arrays):
         arrays[name] = in_our_layout(name, arrays[name])
     changes += fold(arrays)
     return {name: arrays[name] for name in expected_shapes(found.network)}, changes
+
+
+def guesses(found: Found, sha256: str) -> list[str]:
+    """What names under which many publish do not tell, in words; of a file in the catalogue everything is known."""
+    if found.scheme.pattern is not TORCHVISION or of_hash(sha256):
+        return []
+    if found.network.name in CIFAR:
+        return ["a guess: ImageNet's mean and deviation, and of ten classes the names of CIFAR-10"]
+    whose = "timm's training a1, and no variant with blur" if found.scheme is TIMM else "torchvision's V1"
+    return [f"a guess: the input of {whose}"]
+
+
+def check_scale(arrays: dict[str, Array], std: tuple[float, float, float]) -> None:
+    """Raise ValueError if the first batch norm remembers an input far larger than the facts say.
+
+    Behind the first convolution numbers vary by about what pixels do times its weights: in published networks by 0.8 to
+    1.7 times. Under torchvision's names there are Caffe's weights, too, for pixels from 0 to 255: by 3700 times.
+    """
+    with np.errstate(all="ignore"):
+        varies = np.nanmedian(arrays["bn1.running_var"] / (arrays["conv1.weight"]**2).sum(axis=(0, 1, 2)))
+    expected = (PIXELS_VARY / np.mean(std))**2
+    if varies > MUCH * expected:
+        raise ValueError(f"its first batch norm remembers an input {np.sqrt(varies / expected):.0f} times as large as that "
+                         "of networks with these names: perhaps Caffe's weights, for pixels from 0 to 255; their colours, "
+                         "strides and pooling no name tells; convert the .caffemodel they come from")
 
 
 def in_our_layout(name: str, array: Array) -> Array:

@@ -122,6 +122,7 @@ def complete(address: str, part: Path, sha256: str, limit: int, loopback: bool) 
     if os.environ.get("TINYRESNET_OFFLINE", "0") not in ("", "0"):
         raise DownloadError(f"{address}: is not fetched, because TINYRESNET_OFFLINE is set; unset it, or bring the "
                             f"file here as {part.with_suffix('')}")
+    print(f"downloading {address}", flush=True)
     try:
         receive_all(build_opener(SafeRedirects(loopback)), address, part, limit)
         found = sha256_of(part)

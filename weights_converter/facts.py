@@ -1,8 +1,8 @@
 """What no shape tells: strides, pooling, epsilon and the input, from the graph where there is one, else by the scheme.
 
-Two files may hold arrays of the same shapes and yet mean different networks. An ONNX file says everything but the input;
-it is believed, and refused if it says what no ResNet does. Of the others the names tell whose weights they are, and the
-program that reads those fixes the rest.
+Two files may hold arrays of the same shapes and yet mean different networks. An ONNX file has the operations; it is
+believed, and refused if there are others than a ResNet has. Of the others the names tell whose program reads them, which
+fixes the rest, unless many programs use these names: then it is a guess, and the summary says so.
 """
 
 from __future__ import annotations
@@ -15,9 +15,14 @@ from tinyresnet.layers import BatchNorm2d, Conv2d, Linear
 from weights_converter.catalogue import of_hash
 from weights_converter.names import Found
 from weights_converter.networks import CIFAR, Network
-from weights_converter.onnx import Graph
+from weights_converter.onnx import DEFAULTS, Graph
 
 CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
+
+AVERAGES = {"GlobalAveragePool", "ReduceMean"}
+HARMLESS = {"Constant", "Identity", "Dropout", "Flatten", "Reshape", "Shape", "Squeeze", "Unsqueeze", "Gather", "Concat",
+            "Cast", "Softmax"}  # around the average and the head; they change no order of the answers
+OPTION_A = {"Slice", "Pad"}
 
 POOLS: dict[tuple, dict] = {  # pads and ceil_mode of a 3x3 pooling of stride 2
     ((1, 1, 1, 1), 0): {},
@@ -55,7 +60,7 @@ def scheme_config(found: Found) -> dict:
 def graph_config(found: Found, graph: Graph) -> dict:
     """The facts that the graph tells. Raises ValueError if it differs from our network in any operation with weights.
 
-    What lies between these, and which operation follows which, is not looked at.
+    Of the others it is counted how many there are; which follows which is not looked at.
     """
     ours = {stored: name for name, stored in found.stored.items()}
     graph = {operation: {ours.get(name, name): node for name, node in nodes.items()} for operation, nodes in graph.items()}
@@ -66,6 +71,7 @@ def graph_config(found: Found, graph: Graph) -> dict:
     second = graph["Conv"].get("layer2.0.conv1.weight", {})
     config = pool_config(found.network, graph) | {
         "eps": epsilons.pop(), "stride_in_1x1": found.network.body == 3 and second.get("strides") == (2, 2)}
+    check_operations(found.network, graph)
     for operation, expected in expected_nodes(found.network, config).items():
         for name in expected | graph[operation]:
             wanted, node = (nodes.get(name, "no node") for nodes in (expected, graph[operation]))
@@ -73,6 +79,20 @@ def graph_config(found: Found, graph: Graph) -> dict:
                 raise ValueError(f"its graph is not that of a {found.network}: expected as {operation} with {name[:80]!r} "
                                  f"{wanted}, got {str(node)[:200]}")
     return config
+
+
+def check_operations(network: Network, graph: Graph) -> None:
+    """Raise ValueError if the graph has other operations without weights than our network, or more or fewer of them."""
+    blocks = sum(network.depths)
+    counts = {operation: len(nodes) for operation, nodes in graph.items()}
+    counts["average"] = sum(counts.pop(operation, 0) for operation in AVERAGES)
+    average = 1 if network.num_classes else min(counts["average"], 1)
+    expected = {"Relu": 1 + network.body * blocks, "Add": blocks, "average": average}
+    known = {*DEFAULTS, *HARMLESS, *(OPTION_A if network.option_a else ())}
+    for operation in sorted(counts.keys() - known | expected.keys()):
+        if counts.get(operation, 0) != expected.get(operation, 0):
+            raise ValueError(f"its graph is not that of a {network}: expected {expected.get(operation, 0)} times "
+                             f"{operation[:80]}, got {counts.get(operation, 0)}")
 
 
 def expected_nodes(network: Network, config: dict) -> Graph:
@@ -96,8 +116,8 @@ def pool_config(network: Network, graph: Graph) -> dict:
         return {}
     for node in graph["MaxPool"].values():
         rule = node["pads"], node["ceil_mode"]
-        rest = node["kernel_shape"], node["strides"], node["auto_pad"], len(graph["MaxPool"])
-        if rest == ((3, 3), (2, 2), "NOTSET", 1) and rule in POOLS and network.name not in CIFAR:
+        rest = node["kernel_shape"], node["strides"], node["auto_pad"], node["dilations"], len(graph["MaxPool"])
+        if rest == ((3, 3), (2, 2), "NOTSET", (1, 1), 1) and rule in POOLS and network.name not in CIFAR:
             return POOLS[rule]
     number = "no pooling" if network.name in CIFAR else "one 3x3 pooling of stride 2"
     raise ValueError(f"expected {number} in the graph of a {network}, got "

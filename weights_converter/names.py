@@ -15,6 +15,7 @@ from weights_converter.schemes import SCHEMES, Scheme
 
 WRAPPER = r"((?:(?:state_dict|model|module)\.)*)"  # what training scripts put before the names
 WRAPPED = re.compile(WRAPPER + r"(?:conv[01]|(?:resnet\.)?embedder\.embedder\.convolution)\.weight|(model_weights/).*")
+FIRST = re.compile(r"(?:conv1|convolution)\.weight$")  # of a network, whatever stands before it
 UNUSED = ".num_batches_tracked"  # counts batches for a running mean without momentum, which no ResNet uses
 
 FOREIGN = (  # names of networks that are not among tinyresnet's, and why
@@ -27,7 +28,7 @@ FOREIGN = (  # names of networks that are not among tinyresnet's, and why
      "tinyresnet's take every other pixel"),
     (re.compile(r"onnx::Conv_\d+"),
      "batch norms are folded into convolutions that have no names (onnx::Conv_497); export it from torch with "
-     "training=TrainingMode.PRESERVE, do_constant_folding=False"),
+     "training=TrainingMode.PRESERVE, do_constant_folding=False, dynamo=False"),
     (re.compile(r"resnetv2\d+_.*|(?:.*/)?conv\d_block\d+_preact_bn/.*"),
      "batch norms come before the convolutions (ResNet v2, pre-activation); tinyresnet's come behind them"),
 )
@@ -42,17 +43,22 @@ class Found(NamedTuple):
     stored: dict[str, str]  # torchvision's name: the file's
 
 
-def unwrap(tensors: dict[str, Array]) -> dict[str, Array]:
-    """The arrays of the network under their own names: no wrappers, no optimiser's state, no counters of batches."""
+def unwrap(tensors: dict[str, Array]) -> tuple[dict[str, Array], list[str]]:
+    """The arrays of the network under their own names, without wrappers and counters of batches; and what is left out,
+    such as an optimiser's state. Raises ValueError if there is a second network.
+    """
     prefixes = list(dict.fromkeys(match[1] or match[2] or "" for name in tensors if (match := WRAPPED.fullmatch(name))))
     if len(prefixes) > 1:
         raise ValueError(f"holds {len(prefixes)} networks, under {prefixes[0]!r} and {prefixes[1]!r}; save one alone")
     prefix = prefixes[0] if prefixes else ""
+    rest = [name for name in tensors if not name.startswith(prefix)]
+    if other := next(filter(FIRST.search, rest), None):
+        raise ValueError(f"holds another network beside the one under {prefix!r}, with {other[:100]!r}; save one alone")
     return {
         name.removeprefix(prefix): array
         for name, array in tensors.items()
         if name.startswith(prefix) and not name.endswith(UNUSED)
-    }
+    }, rest
 
 
 def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
@@ -61,7 +67,10 @@ def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
     The scheme is the one that knows most of the names. Raises ValueError with the first names that differ from the network
     that has most names in common.
     """
-    scheme = max(SCHEMES, key=lambda scheme: sum(map(bool, map(scheme.pattern.fullmatch, tensors))))
+    counts = [sum(map(bool, map(scheme.pattern.fullmatch, tensors))) for scheme in SCHEMES]
+    if not any(counts):
+        raise ValueError(f"is of no network known here{reason_in(tensors) or no_name(tensors)}")
+    scheme = SCHEMES[counts.index(max(counts))]
     whole = [translated(tensors, scheme, network) for network in candidates(*sizes_of(tensors, scheme))]
     cut = (one._replace(network=network) for one in whole for network in beginnings(one.network))
     for found in chain(whole, cut):
@@ -79,6 +88,12 @@ def recognise(tensors: dict[str, Array], *, partial: bool = False) -> Found:
 def reason_in(tensors: dict[str, Array]) -> str:
     """What the names say of a network that tinyresnet has not, in words; "" if they say nothing."""
     return next((f": its {reason}" for name in tensors for pattern, reason in FOREIGN if pattern.fullmatch(name)), "")
+
+
+def no_name(tensors: dict[str, Array]) -> str:
+    """Words for names of which none is known."""
+    first = ", ".join(repr(name[:100]) for name in list(tensors)[:2])
+    return f": none of its {len(tensors)} names, {first}, ..., is a residual network's; have all a prefix to take off?"
 
 
 def nearest(candidates: list[Found]) -> str:

@@ -14,7 +14,7 @@ Schema: onnx.proto in https://github.com/onnx/onnx.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -46,10 +46,12 @@ BITS = {"f2": "u2", "bfloat16": "u2", "bool": "u1"}  # what stands in INT32_DATA
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer")  # in the names of such operations
 
+WEIGHTED = ("Conv", "BatchNormalization", "Gemm")
 DEFAULTS: dict[str, dict] = {  # operations with attributes that change the result and no shape, for two dimensions
     "Conv": {"strides": (1, 1), "pads": (0, 0, 0, 0), "group": 1, "dilations": (1, 1), "auto_pad": "NOTSET"},
     "BatchNormalization": {"epsilon": 1e-5},
-    "MaxPool": {"kernel_shape": (), "strides": (1, 1), "pads": (0, 0, 0, 0), "ceil_mode": 0, "auto_pad": "NOTSET"},
+    "MaxPool": {"kernel_shape": (), "strides": (1, 1), "pads": (0, 0, 0, 0), "ceil_mode": 0, "auto_pad": "NOTSET",
+                "dilations": (1, 1)},
     "Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
 }
 
@@ -77,21 +79,21 @@ def graph_facts(file: BinaryIO) -> Graph:
 
         {"Conv": {"conv1.weight": {"strides": (2, 2), "pads": (3, 3, 3, 3), ...}, ...}, ...}
 
-    Operations and attributes are those of DEFAULTS, whose values stand for attributes not given. A MaxPool, which has no
-    weight, goes by its output; a BatchNormalization by its scale, gamma. Pads are top, left, bottom, right. Which node's
-    output goes where is not read. Raises ValueError if two nodes have the same weight.
+    Attributes are those of DEFAULTS, whose values stand for what is not given. An operation without a weight goes by its
+    output; a BatchNormalization by its scale, gamma. Pads are top, left, bottom, right. Which node's output goes where is
+    not read. Raises ValueError if two nodes of one operation go by one name.
     """
     facts: Graph = {operation: {} for operation in DEFAULTS}
     for graph in parts(message_of(file), GRAPH):
         for node in parts(graph, NODE):
             operation = text(node, OP_TYPE)
-            if operation in DEFAULTS:
-                names = chain(each(node, INPUT, BYTES), each(node, OUTPUT, BYTES))
-                name = decoded(next(islice(names, 1, None), memoryview(b"")))
-                found = attributes_of(node, DEFAULTS[operation])
-                if name in facts[operation]:
-                    raise ValueError(f"two nodes {operation} have the weight {name[:80]!r}")
-                facts[operation][name] = found
+            second = islice(each(node, INPUT, BYTES), 1, None) if operation in WEIGHTED else each(node, OUTPUT, BYTES)
+            name = decoded(next(second, memoryview(b"")))
+            of_this = facts.setdefault(operation, {})
+            if name in of_this:
+                raise ValueError(f"two nodes {operation[:80]} have the {'weight' if operation in WEIGHTED else 'output'} "
+                                 f"{name[:80]!r}")
+            of_this[name] = attributes_of(node, DEFAULTS.get(operation, {}))
     return facts
 
 
