@@ -181,10 +181,10 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     protocol = job.facts["protocol"]
     print(f"recipe {protocol['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
     recipe = job.new_recipe()
+    compared = baseline_features(job.paths, job.images, recipe.backbone) if job.paths else {}  # before it learns anything
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
     results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper")}
-    if job.paths:
-        compared = baseline_features(job.paths, job.images, recipe.backbone)
+    if compared:
         results["baselines"] = measure_baselines(compared, job.slices, job.plan)
         results["warnings"] = warnings_of(results["baselines"])
     if isinstance(recipe, Features):
