@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_run import CLASSES, small_run
 
-from tinyresnet.ich.cases import MOST, SIDE, Cases, thumbnail
+from tinyresnet.ich.cases import LONGEST, MOST, SIDE, Cases, shortened, thumbnail
 from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 
@@ -55,6 +55,12 @@ def test_a_slice_that_is_among_them_is_nearest_to_itself_and_its_siblings_are_no
 def test_of_fewer_cases_than_asked_for_all_are_given(cases):
     near, similarities = cases.nearest(cases.features[0], 4)
     assert len(near) == len(similarities) == 3
+
+
+@pytest.mark.parametrize("name", ["", "007.png", "patient0001-0007", "a_long_folder/patient0001-0007.png"])
+def test_below_a_picture_stands_as_much_of_a_name_as_fits_and_its_end(name):
+    assert len(shortened(name)) == min(len(name), LONGEST) and shortened(name)[1:] == name[-len(shortened(name)):][1:]
+    assert (shortened(name) == name) == (len(name) <= LONGEST)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (1, 9), (300, 301)])

@@ -18,6 +18,7 @@ from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 SIDE = 128  # pixels of a thumbnail
 MOST = 500  # cases kept
+LONGEST = 13  # letters of a name below a picture
 
 
 class Cases(NamedTuple):
@@ -61,8 +62,13 @@ class Cases(NamedTuple):
     def nearest(self, features: Array, count: int) -> tuple[list[Case], list[float]]:
         """The cases most like one of features (C,), and their similarity, -1 to 1."""
         rows, similarities = nearest(features[None], self.features, min(count, len(self.features)))
-        return [Case(self.thumbnails[row], self.classes[self.labels[row]], f"{self.groups[row]}, {self.names[row]}")
-                for row in rows[0]], similarities[0].tolist()
+        return [Case(self.thumbnails[row], self.classes[self.labels[row]],
+                     shortened(f"{self.groups[row]}, {self.names[row]}")) for row in rows[0]], similarities[0].tolist()
+
+
+def shortened(name: str) -> str:
+    """Of a name as much as fits below a picture, beside a similarity: its end, which tells it from others."""
+    return name if len(name) <= LONGEST else f"\u2026{name[1 - LONGEST:]}"
 
 
 def thumbnail(image: Array) -> Array:

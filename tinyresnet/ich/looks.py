@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tinyresnet.explain import nearest, occlusion
+from tinyresnet.ich.cases import shortened
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import Fold, Outcome, Slices, out_of_fold
 from tinyresnet.ich.recipes import last_stages
@@ -52,8 +53,8 @@ def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outco
         row, p = int(rows[k]), float(probabilities[k])
         fold, head = judge_of(row, outcomes, len(classifier.weight))
         near, similarities = nearest(features[[row]], features[fold.train_rows], min(NEIGHBOURS, len(fold.train_rows)))
-        case, *neighbours = (Case(classifier.shown(images[i]), slices.classes[slices.labels[i]], str(slices.groups[i]))
-                             for i in (row, *fold.train_rows[near[0]]))
+        case, *neighbours = (Case(classifier.shown(images[i]), slices.classes[slices.labels[i]],
+                                  shortened(str(slices.groups[i]))) for i in (row, *fold.train_rows[near[0]]))
         has_learned = head == 0 and len(outcomes) > 1
         title = (f"{slices.names[row]}: {slices.classes[1]} {p:.2f}, true label {case.label}"
                  f"{'; maps of the final network, which has learned from this slice' if has_learned else ''}")
