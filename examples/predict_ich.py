@@ -25,11 +25,12 @@ from tinyresnet.files import explain, replacing
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.dataset import images_in
-from tinyresnet.ich.looks import NEIGHBOURS, covered, grad_cams
+from tinyresnet.ich.looks import NEIGHBOURS, covered, grad_cams, plain_text
+from tinyresnet.ich.paper import ARMS
 from tinyresnet.ich.report import DISCLAIMER
-from tinyresnet.ich.views import VIEWS
 from tinyresnet.images import ImageFileError, read_image
 from tinyresnet.overlays import Case, plot_maps, plot_nearest
+from tinyresnet.page import printable
 
 
 class Answer(NamedTuple):
@@ -72,9 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"{args.image} holds no images")
         if not args.image.is_dir():
             read_image(args.image)  # of a single image a problem is an error, of many a row in the table
-        write_answers(directory, args.model, paths)
+        answers = write_answers(directory, *what_was_learned(args.model), paths)
+        if all(answer.problem for answer in answers):
+            raise ValueError(f"none of the {len(answers)} images could be read; the reasons are in {directory}")
     except KeyboardInterrupt:
-        print(f"\ninterrupted; what was answered is in {directory}", file=sys.stderr)
+        print(f"\ninterrupted; what was answered, if anything, is in {directory}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"predict_ich: {explain(error)}", file=sys.stderr)
@@ -82,41 +85,64 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write_answers(directory: Path, model: Path, paths: list[Path]) -> None:
-    """predictions.csv, a row as soon as it is known, and two pictures of each slice; the answers are printed, too."""
+def what_was_learned(model: Path) -> tuple[Classifier, Cases]:
+    """What a finished run left in its folder. Raises ValueError for a folder that is none."""
+    missing = [name for name in ("backbone.npz", "head.npz", "cases.npz") if not (model / name).is_file()]
+    if missing:
+        arms = [str(model / arm) for arm in ARMS if (model / arm).is_dir()]
+        hint = f"; of the paper's arms give one, {' or '.join(arms)}" if arms else ""
+        raise ValueError(f"{model} is not the folder of a finished run of train_ich.py, {missing[0]} is missing{hint}")
     classifier, cases = Classifier.load(model), Cases.load(model / "cases.npz")
+    if cases.features.shape[1] != classifier.weight.shape[2]:
+        raise ValueError(f"{model}: cases.npz and head.npz are not of one run, features differ in number")
+    return classifier, cases
+
+
+def write_answers(directory: Path, classifier: Classifier, cases: Cases, paths: list[Path]) -> list[Answer]:
+    """predictions.csv, a row as soon as it is known, and two pictures of each slice; the answers are printed, too."""
     directory.mkdir(parents=True, exist_ok=True)
-    answers = []
+    answers: list[Answer] = []
     for path in tqdm(paths, desc="answering", unit=" slices", leave=False, disable=None if len(paths) > 1 else True):
         answers.append(answer_for(path, classifier, cases, directory))
         write_csv(directory / "predictions.csv", answers)
     print("\n".join(map(str, answers)))
     print(f"{directory}: predictions.csv, and of each slice where the network looked and what it resembles\n{DISCLAIMER}")
+    return answers
 
 
 def answer_for(path: Path, classifier: Classifier, cases: Cases, directory: Path) -> Answer:
     """The answer for one slice; its pictures go to the directory."""
+    name = printable(path.name)
     try:
         image = read_image(path)
-    except ImageFileError as error:
-        return Answer(path.name, problem=str(error).removeprefix(f"{path}: "))
-    p, *of_folds = classifier.probabilities(classifier.features([image]))[:, 0].tolist()
-    negative, positive = classifier.facts["classes"]
-    note = f"{path.name}. {'Learned from synthetic phantoms. ' if classifier.facts['data']['synthetic'] else ''}{DISCLAIMER}"
-    draw(path.name.replace(".", "_"), image, p, classifier, cases, directory, note)
+    except (ImageFileError, OSError) as error:
+        return Answer(name, problem=printable(explain(error).removeprefix(f"{path}: ")))
+    features = classifier.features([image])  # (V, M, 1, C)
+    p, *of_folds = classifier.probabilities(features)[:, 0].tolist()
+    synthetic = "Learned from synthetic phantoms. " if classifier.facts["data"]["synthetic"] else ""
+    near = cases.nearest(features[0, 0, 0], NEIGHBOURS)
+    draw(directory / path.name, image, p, classifier, near, f"{name}. {synthetic}{DISCLAIMER}")
     low, high = (round(min(of_folds), 4), round(max(of_folds), 4)) if of_folds else ("", "")
-    return Answer(path.name, round(p, 4), low, high, positive if p >= 0.5 else negative,
+    return Answer(name, round(p, 4), low, high, answer_of(classifier, p),
                   bool(is_doubtful(p, classifier.facts["refer_half_width"])))
 
 
-def draw(name: str, image: np.ndarray, p: float, classifier: Classifier, cases: Cases, directory: Path, note: str) -> None:
-    """NAME_maps.png and NAME_nearest.png."""
-    view = VIEWS[classifier.views[0]](image)
+def answer_of(classifier: Classifier, p: float) -> str:
+    """The class, for the probability of the positive one."""
+    return classifier.facts["classes"][int(p >= 0.5)]
+
+
+def draw(path: Path, image: np.ndarray, p: float, classifier: Classifier, near: tuple[list[Case], list[float]],
+         note: str) -> None:
+    """PATH_maps.png and PATH_nearest.png: the whole name, for a.png and a.jpg may be two slices."""
+    shown = classifier.shown(image)
     maps = {**grad_cams(classifier, image), "occlusion": covered(classifier, image)}
-    plot_maps(view, maps, directory / f"{name}_maps.png", class_name=classifier.facts["classes"][1], probability=p,
-              label="unknown", note=note)
-    near, similarities = cases.nearest(classifier.features_of_view([image])[0], NEIGHBOURS)
-    plot_nearest(Case(view, "asked about", "unknown"), near, similarities, directory / f"{name}_nearest.png", note=note)
+    answer = answer_of(classifier, p)
+    with plain_text():
+        plot_maps(shown, maps, f"{path}_maps.png", class_name=classifier.facts["classes"][1], probability=p,
+                  label="unknown", note=note)
+        plot_nearest(Case(shown, answer, "unknown"), *near, f"{path}_nearest.png",
+                     note=f"The test case's label is the answer. {note}")
 
 
 def write_csv(path: Path, answers: list[Answer]) -> None:

@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
+from html_reader import assert_stands_alone
 from PIL import Image
 from run_examples import example
-from test_page import assert_stands_alone
 
 from tinyresnet.ich.audit import chance, separation
 from tinyresnet.ich.dataset import load_dataset

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
+from PIL import Image, ImageOps
 
 from tinyresnet.explain import nearest
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import Slices
-from tinyresnet.ich.views import VIEWS
-from tinyresnet.images import resize
 from tinyresnet.overlays import Case
 from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 SIDE = 128  # pixels of a thumbnail
 MOST = 500  # cases kept
+LONGEST = 13  # letters of a name below a picture
 
 
 class Cases(NamedTuple):
@@ -33,11 +33,12 @@ class Cases(NamedTuple):
 
     @classmethod
     def of(cls, classifier: Classifier, slices: Slices, images: Sequence[Array], rows: Array) -> Cases:
-        """The first of these rows, images (H, W, 3) uint8 of any size."""
-        rows = rows[:MOST]
-        shown = [images[row] for row in rows]
-        view = VIEWS[classifier.views[0]]
-        return cls(classifier.features_of_view(shown), np.stack([resize(view(image), (SIDE, SIDE)) for image in shown]),
+        """Of these rows of the images (H, W, 3) uint8, all or, of more than MOST, so many evenly from the first to the last:
+        data sets are often in the order of their labels.
+        """
+        rows = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
+        chosen = [images[row] for row in rows]
+        return cls(classifier.features_of_view(chosen), np.stack([thumbnail(classifier.shown(image)) for image in chosen]),
                    slices.labels[rows], [slices.names[row] for row in rows], [str(slices.groups[row]) for row in rows],
                    list(slices.classes))
 
@@ -53,8 +54,7 @@ class Cases(NamedTuple):
         try:
             result = cls(arrays["features"], arrays["thumbnails"], arrays["labels"], facts["names"], facts["groups"],
                          facts["classes"])
-            if not len(result.features) == len(result.thumbnails) == len(result.names) == len(result.groups):
-                raise ValueError("not as many features as thumbnails and names")
+            check(result)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsFileError(f"{path}: not the cases that a run of train_ich.py leaves ({error!r})") from error
         return result
@@ -62,5 +62,27 @@ class Cases(NamedTuple):
     def nearest(self, features: Array, count: int) -> tuple[list[Case], list[float]]:
         """The cases most like one of features (C,), and their similarity, -1 to 1."""
         rows, similarities = nearest(features[None], self.features, min(count, len(self.features)))
-        return [Case(self.thumbnails[row], self.classes[self.labels[row]], f"{self.groups[row]}, {self.names[row]}")
-                for row in rows[0]], similarities[0].tolist()
+        return [Case(self.thumbnails[row], self.classes[self.labels[row]],
+                     shortened(f"{self.groups[row]}, {self.names[row]}")) for row in rows[0]], similarities[0].tolist()
+
+
+def shortened(name: str) -> str:
+    """Of a name as much as fits below a picture, beside a similarity: its end, which tells it from others."""
+    return name if len(name) <= LONGEST else f"\u2026{name[1 - LONGEST:]}"
+
+
+def thumbnail(image: Array) -> Array:
+    """The picture (H, W, 3) uint8 in its proportions on a black square, (SIDE, SIDE, 3)."""
+    return np.asarray(ImageOps.pad(Image.fromarray(image), (SIDE, SIDE)))
+
+
+def check(cases: Cases) -> None:
+    """Raise ValueError or TypeError where the parts do not go together."""
+    features, thumbnails, labels, names, groups, classes = cases
+    n = len(names)
+    shapes = features.shape[:-1], thumbnails.shape, labels.shape, len(groups), len(classes)
+    if not n or shapes != ((n,), (n, SIDE, SIDE, 3), (n,), n, 2):
+        raise ValueError(f"expected features, thumbnails, labels and groups of {n} names, and two classes, got {shapes}")
+    if not np.isfinite(features).all() or thumbnails.dtype != np.uint8 or labels.dtype.kind not in "iu" or not (
+            np.isin(labels, (0, 1)).all()):
+        raise ValueError("expected finite features, thumbnails of uint8 and labels of 0 and 1")

@@ -1,8 +1,9 @@
 """What a run leaves in its folder, ready to be asked: a network and linear heads on its averaged features.
 
     classifier = Classifier.load("runs/today")
-    classifier.probabilities(images)        of the positive class: by the head that learned from all, and by each fold's
-    classifier.grad_cam(image, "layer4")    where its features speak for the positive class
+    features = classifier.features(images)
+    classifier.probabilities(features)      of the positive class: by the head that learned from all, and by each fold's
+    classifier.grad_cam(image, "layer4")    where the image's features speak for the positive class
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.special import expit
 
-from tinyresnet.ich.views import seen, through
+from tinyresnet.ich.views import VIEWS, seen, through
+from tinyresnet.images import resize
 from tinyresnet.inference import fold_batch_norm
 from tinyresnet.layers import Layer
 from tinyresnet.resnet import ResNet
 from tinyresnet.weights import WeightsFileError, load_model, read_arrays
+
+LONGEST = 3  # times the short side of a picture, for a person to look at
+SIDE = 224  # pixels of what is longer
 
 
 class Classifier(NamedTuple):
@@ -44,9 +49,7 @@ class Classifier(NamedTuple):
         try:
             result = cls(backbone.eval(), arrays["weight"], arrays["bias"], facts["at"], facts["views"], facts["mirrored"],
                          facts)
-            read = len(result.views), result.ends()[-1]
-            if result.weight.shape[1:] != read or result.bias.shape != result.weight.shape[:2]:
-                raise ValueError(f"expected heads for {read} views and features, got {result.weight.shape}")
+            check(result)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsFileError(f"{path}: not the heads that a run of train_ich.py leaves ({error!r})") from error
         return result
@@ -60,6 +63,11 @@ class Classifier(NamedTuple):
         """Of the positive class, by each head, the mean over views and mirrors: (V, M, n, C) -> (H, n)."""
         logits = np.einsum("vmnc,hvc->hnvm", features, self.weight) + self.bias[:, None, :, None]
         return expit(logits).mean(axis=(2, 3))
+
+    def shown(self, image: Array) -> Array:
+        """The first view for a person: (h, w, 3) uint8. A strip is stretched as for the network; it would fill a wall."""
+        view = VIEWS[self.views[0]](image)
+        return view if max(view.shape[:2]) <= LONGEST * min(view.shape[:2]) else resize(view, (SIDE, SIDE))
 
     def features_of_view(self, images: Sequence[Array]) -> Array:
         """Of the first view as it is, (n, C): what tells which images resemble each other."""
@@ -78,20 +86,45 @@ class Classifier(NamedTuple):
         """
         x = seen([image], self.views[0], self.backbone.preprocessing)
         A = fold_batch_norm(self.backbone.part(to=at)).forward(x)  # (1, h, w, C)
-        weights = dict(zip(self.at, np.split(self.weight[head, 0], self.ends()[:-1])))
-        stages = [name for name, _ in self.backbone.children()]
-        later = [stage for stage in self.at if stages.index(stage) > stages.index(at)]
-        alpha = weights.get(at, 0) / A[0, :, :, 0].size + np.zeros(A.shape[3])
-        for stage in later:
-            rest = copy.deepcopy(self.backbone.part(after=at, to=stage)).train().freeze()
-            y = rest.forward(A)  # (1, h', w', C')
-            dy = np.broadcast_to(weights[stage] / y[0, :, :, 0].size, y.shape).astype(y.dtype)
-            alpha = alpha + rest.backward(dy).mean(axis=(0, 1, 2))
-        return A[0] @ alpha
+        if A.ndim != 4:
+            raise ValueError(f"expected a stage before the average, which has maps (N, h, w, C); {at} gives {A.shape}")
+        return A[0] @ channel_weights(self, A, at, head)
 
-    def ends(self) -> Array:
-        """Where the channels of each stage of `at` end in a head's weights."""
-        return np.cumsum([self.backbone.part(to=stage).output_shape((1, 64, 64, 3))[-1] for stage in self.at])
+
+def channel_weights(classifier: Classifier, A: Array, at: str, head: int) -> Array:
+    """alpha (C,) of `grad_cam`, for the activations A (1, h, w, C) of the stage `at`."""
+    backbone, weights = classifier.backbone, classifier.weight[head, 0]
+    stages, alpha = [name for name, _ in backbone.children()], np.zeros(A.shape[3])
+    for stage, weight in zip(classifier.at, np.split(weights, ends(backbone, classifier.at)[:-1])):
+        if stages.index(stage) >= stages.index(at):  # what was read before `at` does not depend on it
+            rest = copy.deepcopy(backbone.part(after=at, to=stage)).train().freeze()  # nothing, for `at` itself
+            y = rest.forward(A)  # (1, h', w', C')
+            dy = np.broadcast_to(weight / y[0, :, :, 0].size, y.shape).astype(y.dtype)
+            alpha += rest.backward(dy).mean(axis=(0, 1, 2))
+    return alpha
+
+
+def ends(backbone: ResNet, at: Sequence[str]) -> Array:
+    """Where the channels of each of these stages end in a head's weights."""
+    return np.cumsum([backbone.part(to=stage).output_shape((1, 64, 64, 3))[-1] for stage in at])
+
+
+def check(classifier: Classifier) -> None:
+    """Raise ValueError, TypeError or KeyError where heads, backbone and facts do not go together."""
+    backbone, weight, bias, at, views, mirrored, facts = classifier
+    if not views or not set(views) <= set(VIEWS) or type(mirrored) is not bool:
+        raise ValueError(f"expected views of {', '.join(VIEWS)}, mirrored or not, got {views}, {mirrored}")
+    if not at or len(set(at)) < len(at):
+        raise ValueError(f"expected one or more stages, each once, got {at}")
+    expected = len(views), ends(backbone, at)[-1]
+    if not len(weight) or weight.shape[1:] != expected or bias.shape != weight.shape[:2]:
+        raise ValueError(f"expected heads for {expected} views and features, got {weight.shape} and {bias.shape}")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ValueError("expected finite weights")
+    negative, positive = facts["classes"]
+    if not (isinstance(negative, str) and isinstance(positive, str) and type(facts["data"]["synthetic"]) is bool
+            and 0 <= facts["refer_half_width"] <= 0.5):
+        raise ValueError("expected two classes, whether the images were synthetic, and a band to refer")
 
 
 class Logit(Layer):

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from numpy import ndarray as Array
 from PIL import Image
 from tqdm import tqdm
 
 from tinyresnet.explain import nearest, occlusion
+from tinyresnet.ich.cases import shortened
 from tinyresnet.ich.classifier import Classifier
-from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
+from tinyresnet.ich.experiment import Fold, Outcome, Slices, out_of_fold
 from tinyresnet.ich.recipes import last_stages
-from tinyresnet.ich.views import VIEWS, seen
+from tinyresnet.ich.views import seen
 from tinyresnet.overlays import Case, plot_maps, plot_nearest
 
-WRONG, RIGHT = 16, 6  # cases shown at most
+WRONG, RIGHT = 16, 6  # cases shown at most; of right ones as many of each class
 NEIGHBOURS = 4
 CELLS = 6  # of the map of occlusion, each way
+WIDEST = 1200  # pixels of a picture: a little more than the page shows, for sharp screens
 
 
 class Look(NamedTuple):
@@ -39,30 +44,42 @@ class Look(NamedTuple):
 
 def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outcomes: Sequence[Outcome],
           note: str) -> Iterator[Look]:
-    """The most surely wrong cases of the first split, then right ones of both classes, the surest and the least sure."""
-    rows, probabilities = out_of_fold(outcomes, outcomes[0].fold.split)
-    p, labels = probabilities.mean(axis=0), slices.labels[rows]  # (m,)
-    sure = np.abs(p - 0.5)
-    wrong = np.flatnonzero((p >= 0.5) != labels)
-    right = np.flatnonzero((p >= 0.5) == labels)
-    chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:WRONG].tolist()
-    chosen += right[np.argsort(-sure[right], kind="stable")][np.linspace(0, len(right) - 1, RIGHT).astype(int)].tolist()
+    """The most surely wrong cases of the first split, then right ones of both classes, from the surest to the least sure."""
+    rows, repeats = out_of_fold(outcomes, outcomes[0].fold.split)
+    probabilities = repeats.mean(axis=0)  # (m,)
     features = classifier.features_of_view(images)  # (n, C)
+    chosen = worth_a_look(slices.labels[rows], probabilities)
     for k in tqdm(chosen, desc="explaining", unit=" images", leave=False, disable=None):
-        row = int(rows[k])
-        number, fold = next((number, fold) for number, (fold, *_) in enumerate(outcomes) if row in fold.valid_rows)
-        head = number + 1 if number + 1 < len(classifier.weight) else 0
+        row, p = int(rows[k]), float(probabilities[k])
+        fold, head = judge_of(row, outcomes, len(classifier.weight))
+        near, similarities = nearest(features[[row]], features[fold.train_rows], min(NEIGHBOURS, len(fold.train_rows)))
+        case, *neighbours = (Case(classifier.shown(images[i]), slices.classes[slices.labels[i]],
+                                  shortened(str(slices.groups[i]))) for i in (row, *fold.train_rows[near[0]]))
+        has_learned = head == 0 and len(outcomes) > 1
+        title = (f"{slices.names[row]}: {slices.classes[1]} {p:.2f}, true label {case.label}"
+                 f"{'; maps of the final network, which has learned from this slice' if has_learned else ''}")
         maps = {**grad_cams(classifier, images[row], head), "occlusion": covered(classifier, images[row], head)}
-        label = slices.classes[labels[k]]
-        view = VIEWS[classifier.views[0]]
-        near, similarities = nearest(features[[row]], features[fold.train_rows], NEIGHBOURS)
-        cases = [Case(view(images[i]), slices.classes[slices.labels[i]], str(slices.groups[i]))
-                 for i in (row, *fold.train_rows[near[0]])]
-        title = f"{slices.names[row]}: {slices.classes[1]} {p[k]:.2f}, true label {label}"
-        yield Look(title, bool((p[k] >= 0.5) == labels[k]),
-                   drawn(lambda path: plot_maps(cases[0].image, maps, path, class_name=slices.classes[1],
-                                                probability=float(p[k]), label=label, note=note)),
-                   drawn(lambda path: plot_nearest(cases[0], cases[1:], similarities[0], path, note=note)))
+        yield Look(title, bool((p >= 0.5) == slices.labels[row]),
+                   drawn(partial(plot_maps, case.image, maps, class_name=slices.classes[1], probability=p, label=case.label,
+                                 note=note)),
+                   drawn(partial(plot_nearest, case, neighbours, similarities[0], note=note)))
+
+
+def judge_of(row: int, outcomes: Sequence[Outcome], heads: int) -> tuple[Fold, int]:
+    """The first fold that tested the image, and the number of its head; 0 is the final fit's, if that alone was kept."""
+    number, fold = next((number, fold) for number, (fold, *_) in enumerate(outcomes) if row in fold.valid_rows)
+    return fold, number + 1 if number + 1 < heads else 0
+
+
+def worth_a_look(labels: Array, probabilities: Array) -> list[int]:
+    """The cases to show: at most WRONG, the surest first, then at most RIGHT. Shapes: labels (m,), probabilities (m,)."""
+    right = (probabilities >= 0.5) == labels  # (m,)
+    surest = np.argsort(-np.abs(probabilities - 0.5), kind="stable")  # (m,)
+    shown = set()
+    for label in (0, 1):
+        of_class = surest[(right & (labels == label))[surest]]
+        shown |= set(of_class[np.linspace(0, len(of_class) - 1, min(RIGHT // 2, len(of_class))).astype(int)])
+    return [*surest[~right[surest]][:WRONG], *(k for k in surest if k in shown)]
 
 
 def grad_cams(classifier: Classifier, image: Array, head: int = 0) -> dict[str, Array]:
@@ -78,10 +95,17 @@ def covered(classifier: Classifier, image: Array, head: int = 0) -> Array:
     return occlusion(classifier.logit(head), x, 0, size=side // 4, stride=side // CELLS)[0]
 
 
-def drawn(draw: Callable[[Path], None]) -> bytes:
-    """What `draw` draws, as JPEG: of forty pictures PNG would make a page of 40 MB."""
+def drawn(draw: Callable[..., None]) -> bytes:
+    """What draw(path=...) draws, as JPEG and no wider than a page: forty pictures for print, as PNG, would be 40 MB."""
     buffer = io.BytesIO()
-    with TemporaryDirectory() as folder:
-        draw(Path(folder) / "picture.png")
-        Image.open(Path(folder) / "picture.png").convert("RGB").save(buffer, "JPEG", quality=80)
+    with TemporaryDirectory() as folder, plain_text():
+        draw(path=Path(folder) / "picture.png")
+        picture = Image.open(Path(folder) / "picture.png").convert("RGB")
+        picture.thumbnail((WIDEST, WIDEST))
+        picture.save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
+
+
+def plain_text() -> AbstractContextManager[None]:
+    """In it a $ in a picture is a $, and begins no formula: files and classes may be called so."""
+    return matplotlib.rc_context({"text.parse_math": False})

@@ -1,4 +1,4 @@
-"""report.html: what was run, on what, how good it is and how sure that is, what else might explain it, and the mistakes.
+"""report.html: how good it is and how sure that is, what else might explain it, the mistakes, and what was run on what.
 
 One file that needs nothing else; it can be sent to whoever should judge the experiment.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyresnet.ich.looks import Look
+from tinyresnet.ich.looks import WRONG, Look
 from tinyresnet.ich.report import interval
 from tinyresnet.page import Page
 
@@ -20,7 +20,14 @@ FIGURES = {  # file: what it shows
     "reliability.png": "Of the images with about this probability, how many are positive? On the dotted line, as many.",
     "referral.png": "Accuracy on the images that are left when the least certain are given to a person.",
 }
-ZOOM = 0.5  # figures are drawn for print
+ZOOM = 0.45  # figures are drawn for print; two of them fit side by side
+WORDS = {"roc_auc": "ROC-AUC", "f1": "F1"}  # where underscores are not all that a reader would miss
+LOOK_ZOOM = 0.75  # as wide as the page
+MAPS = (f"At most {WRONG} are shown. Bright: what speaks for the positive class. Grad-CAM asks the "
+        "derivative, in the last stage and the one before; occlusion covers a square and asks again. Each map is drawn up "
+        "to its own maximum, however small that is. Below, the training cases that resemble the slice most to the network: "
+        "framed blue with the same label, orange with the other. Probabilities are means over repeats and views; maps show "
+        "the first view, by a head that has not learned from the slice, unless it says so.")
 LIMITS = (
     "The interval says how the figure would vary with other patients of the same kind. It does not know other hospitals, "
     "other scanners, or how these pictures were chosen.",
@@ -36,54 +43,71 @@ def write_report(path: Path, title: str, results: Mapping[str, Any], folders: Ma
     page.paragraph(disclaimer, warning=True)
     for warning in results.get("warnings", []):
         page.paragraph(f"Warning: {warning}.", warning=True)
-    page.heading("What was run, on what")
-    page.table(("", ""), facts_of(results))
-    page.heading("How good it is")
+    page.paragraph(summary(results))
     add_measures(page, results)
     add_comparisons(page, results)
     add_calibration(page, results)
     for part, folder in folders.items():
-        page.heading(f"Figures: {part.replace('_', ' ')}" if part else "Figures")
+        of_part = f": {worded(part)}" if part else ""
+        page.heading(f"Figures{of_part}")
         for name, caption in FIGURES.items():
             if (folder / name).exists():
                 page.figure((folder / name).read_bytes(), caption, caption, zoom=ZOOM)
-        add_looks(page, looks[part], part)
+        add_looks(page, looks[part], of_part)
+    page.heading("What was run, on what")
+    page.table(("", ""), facts_of(results))
     page.heading("Limits")
     for limit in (*LIMITS, disclaimer):
         page.paragraph(limit)
     page.write(path)
 
 
+def worded(name: str) -> str:
+    """A key of results.json in words."""
+    return WORDS.get(name, name.replace("_", " "))
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """What was run, in a sentence; in full it is a table at the end."""
+    data, model, protocol = (results[part] for part in ("data", "model", "protocol"))
+    return (f"{data['images']} {'synthetic ' if data['synthetic'] else ''}images, {data['positive']} of them positive, in "
+            f"{data['groups']} groups (scans or patients, where they are known); network {model['name']}, recipe "
+            f"{protocol['recipe']}; divided: {', '.join(map(str, protocol['split']))}.")
+
+
 def facts_of(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of data, model and protocol."""
-    return [(f"{part}: {name.replace('_', ' ')}", ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-            for part in ("data", "model", "protocol") for name, value in results[part].items() if value not in (None, [])]
+    """Rows of data, model and protocol; of a list, a row an entry."""
+    return [(f"{part}: {worded(name)}", str(entry)) for part in ("data", "model", "protocol")
+            for name, value in results[part].items() if value is not None
+            for entry in (value if isinstance(value, list) else [value])]
 
 
 def add_measures(page: Page, results: Mapping[str, Any]) -> None:
     """The measures of all splits side by side."""
     metrics = results["metrics"]
+    page.heading("How good it is")
     names = list(dict.fromkeys(name for measures in metrics.values() for name in measures))
-    page.table(("", *(split.replace("_", " ") for split in metrics)), [
-        (name.replace("_", " "), *(interval(of[name]) if name in of else "" for of in metrics.values())) for name in names])
+    page.table(("", *map(worded, metrics)), [
+        (worded(name), *(interval(of[name]) if name in of else "" for of in metrics.values())) for name in names])
     page.paragraph("In brackets 95 % intervals: bootstrap over scans or patients; where images were divided singly, "
-                   "Clopper and Pearson's. Grouped: no scan was learned from and asked about at once.")
+                   "Clopper and Pearson's. Grouped: no scan was learned from and asked about at once. Plain: slices of a "
+                   "scan may have been, which flatters.")
 
 
 def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
     """Baselines and variants: accuracy and ROC-AUC of each."""
     for part, heading, words in (
-            ("baselines", "What it must beat", "metadata and brain_blanked never see the brain: what they know, a network "
-             "may have learned instead of medicine. bright_blob is a rule of four numbers. majority looks at nothing."),
+            ("baselines", "What it must beat", "Metadata and brain blanked never see the brain: what they know, a network "
+             "may have learned instead of medicine. Bright blob is a rule of four numbers. Majority looks at nothing."),
             ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
              "best of these is no result.")):
         if part in results:
             page.heading(heading)
             splits = list(next(iter(results[part].values())))
             pairs = [(split, measure) for split in splits for measure in ("accuracy", "roc_auc")]
-            page.table(("", *(f"{split}: {measure}".replace("_", " ") for split, measure in pairs)),
-                       [(name, *(interval(of[split][measure]) for split, measure in pairs))
-                        for name, of in results[part].items()])
+            page.table(("", *(f"{worded(split)}: {worded(measure)}" for split, measure in pairs)),
+                       [(worded(name), *(interval(of[split][measure]) for split, measure in pairs))
+                        for name, of in {"this run": results["metrics"], **results[part]}.items()])
             page.paragraph(words)
 
 
@@ -92,25 +116,28 @@ def add_calibration(page: Page, results: Mapping[str, Any]) -> None:
     page.heading("How far its probabilities can be believed")
     rows = []
     for split, found in results["calibration"].items():
-        cooled = interval(found["brier_with_temperature"]) if "temperature" in found else "not fitted"
-        rows.append((split.replace("_", " "), interval(found["brier"]), cooled, round(found.get("temperature", 1), 2)))
+        fitted = (interval(found["brier_with_temperature"]), f"{found['temperature']:.2f}") if "temperature" in found else (
+            "not fitted", "")
+        rows.append((worded(split), interval(found["brier"]), *fitted))
     page.table(("", "Brier score", "with temperature", "temperature (mean of folds)"), rows)
     page.paragraph("0 is perfect, 0.25 is saying one half each time. A temperature above 1 says that the network is too "
                    "sure; it was fitted on training images only.")
     names = "accuracy", "sensitivity", "specificity"
     page.table(("", "least certain, referred", *(f"{name} on the rest" for name in names)),
-               [(split.replace("_", " "), f"{of['fraction']:.0%}: between {0.5 - of['half_width']:.2f} and "
+               [(worded(split), f"{100 * of['fraction']:.0f} %: between {0.5 - of['half_width']:.2f} and "
                  f"{0.5 + of['half_width']:.2f}", *(interval(of[name]) for name in names))
                 for split, entries in results["referral"].items() for of in entries])
 
 
-def add_looks(page: Page, looks: Iterable[Look], part: str) -> None:
+def add_looks(page: Page, looks: Iterable[Look], of_part: str) -> None:
     """The mistakes, then some right answers."""
-    shown: bool | None = None
-    for look in looks:
-        if look.right != shown:
-            words = "Right answers, from the surest to the least sure" if look.right else "Mistakes, the surest first"
-            page.heading(f"{words}: {part.replace('_', ' ')}" if part else words)
-            shown = look.right
-        page.figure(look.maps, f"maps of {look.title}", look.title, zoom=ZOOM)
-        page.figure(look.nearest, f"training cases that resemble {look.title}", zoom=ZOOM)
+    looks = list(looks)
+    wrong, right = [look for look in looks if not look.right], [look for look in looks if look.right]
+    page.heading(f"Mistakes, the surest first{of_part}")
+    page.paragraph(MAPS if wrong else "There are none.")
+    for heading, cases in (("", wrong), (f"Right answers, from the surest to the least sure{of_part}", right)):
+        if heading and cases:
+            page.heading(heading)
+        for look in cases:
+            page.figure(look.maps, f"maps of {look.title}", look.title, zoom=LOOK_ZOOM)
+            page.figure(look.nearest, f"training cases that resemble {look.title}", zoom=LOOK_ZOOM)
