@@ -90,7 +90,7 @@ class Recipe:
         save_weights(self.backbone, directory / "backbone.npz")
         reads = {"at": list(self.at), "views": list(self.views), "mirrored": self.mirrored, "classes": list(classes)}
         arrays = {"weight": np.stack([head.weight for head in heads]), "bias": np.stack([head.bias for head in heads])}
-        write_arrays(directory / "head.npz", arrays, {**reads, **facts})
+        write_arrays(directory / "head.npz", arrays, {**facts, **reads})
 
 
 class Scratch(Recipe):

@@ -63,18 +63,16 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
     if history:  # heads that are fitted exactly have none
         steps = math.ceil(len(outcomes[0].fold.train_rows) / batch_size) if batch_size else None
         plot_training_progress(history, directory / "training_progress.png", note=folds, iterations_per_epoch=steps)
-    curves = {}
-    for split in splits:
-        rows, probabilities = out_of_fold(outcomes, split)
-        curves[split] = (slices.labels[rows], probabilities[0])
-    labels, first = curves[splits[0]]
+    answers = {split: out_of_fold(outcomes, split) for split in splits}
+    curves = {split: (slices.labels[rows], probabilities[0]) for split, (rows, probabilities) in answers.items()}
+    rows, probabilities = answers[splits[0]]
+    labels, groups = slices.labels[rows], slices.groups[rows]
     repeats = max(fold.repeat for fold, *_ in outcomes) + 1
     which = f"{splits[0].capitalize()} folds, repeat 1 of {repeats}. {note}" if repeats > 1 else note
-    plot_confusion_matrix(confusion_matrix(labels, first >= 0.5), directory / "confusion_matrix.png",
+    plot_confusion_matrix(confusion_matrix(labels, probabilities[0] >= 0.5), directory / "confusion_matrix.png",
                           classes=slices.classes, note=which)
     plot_roc(curves, directory / "roc.png", note=f"Repeat 1 of {repeats}. {note}" if repeats > 1 else note)
-    rows, probabilities = out_of_fold(outcomes, splits[0])
-    groups, every = slices.groups[rows], f"{splits[0].capitalize()} folds, all repeats. {note}" if repeats > 1 else note
+    every = f"{splits[0].capitalize()} folds, all repeats. {note}" if repeats > 1 else note
     plot_reliability(labels, probabilities, directory / "reliability.png", groups=groups, classes=slices.classes, note=every)
     plot_referral(labels, probabilities, directory / "referral.png", groups=groups, note=every)
 
