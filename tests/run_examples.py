@@ -38,3 +38,7 @@ def benchmark(*arguments, plan):
 
 def wrong_weights(*arguments):
     return example("wrong_weights", *arguments)
+
+
+def make_phantoms(*arguments):
+    return example("make_phantoms", *arguments)
