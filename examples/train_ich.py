@@ -167,7 +167,7 @@ def experiment(args: argparse.Namespace, directory: Path) -> None:
     end_run(directory)
     print(f"{table(whole['metrics'])}\n(95 % intervals)  {whole['seconds']:.0f} s")
     print("".join(f"warning: {warning}\n" for warning in whole.get("warnings", [])), end="")
-    print(f"the mistakes and more: {directory / 'report.html'}\n{note}{REAL if first.facts['data']['synthetic'] else ''}")
+    print(f"the mistakes and more: {directory / 'report.html'}\n{note}{'' if args.data_path else REAL}")
 
 
 def note_of(job: Job) -> str:

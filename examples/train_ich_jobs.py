@@ -96,11 +96,20 @@ def real_data(args: argparse.Namespace) -> Real:
     print(f"{len(images)} images, {dataset.labels.sum()} of them positive ({positive!r}), the others {negative!r}")
     slices = Slices([path.relative_to(dataset.source).as_posix() for path in dataset.paths], dataset.labels,
                     dataset.groups, dataset.grouped, dataset.classes)
-    facts = {"data": data_facts(str(args.data_path), slices, images, synthetic=False),
+    facts = {"data": data_facts(str(args.data_path), slices, images, synthetic=is_synthetic(args.data_path)),
              "model": {"name": backbone.name, "weights": str(args.weights),
                        "sha256": hashlib.sha256(args.weights.read_bytes()).hexdigest()}}
     facts["data"]["skipped"] = [reason for _, reason in dataset.skipped]
     return Real(backbone, dataset, images, slices, facts)
+
+
+def is_synthetic(folder: Path) -> bool:
+    """Whether make_phantoms.py drew the slices: its facts.json lies beside them."""
+    path = folder / "facts.json"
+    try:
+        return path.exists() and json.loads(path.read_text(encoding="utf-8"))["synthetic"] is True
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not what make_phantoms.py writes ({error!r}); move it away") from error
 
 
 def cross_validated(args: argparse.Namespace) -> Job:

@@ -12,7 +12,7 @@ from html_reader import assert_stands_alone
 from PIL import Image
 from run_examples import example
 
-from tinyresnet.ich.audit import chance, separation
+from tinyresnet.ich.audit import chance, corner_means, separation, shortcuts
 from tinyresnet.ich.dataset import load_dataset
 from tinyresnet.ich.duplicates import NEAREST, SAME, _look_at, find_pairs, join, sieve
 from tinyresnet.ich.phantom import make_phantom, window
@@ -224,3 +224,15 @@ def test_of_the_200_slices_those_that_are_there_twice_are_found_and_no_others(sh
     false = [pair for pair in pairs if loose[pair[0]] != loose[pair[1]]]
     assert len(found) >= 12 and len(false) <= 3, (found, false)
     assert facts["shortcuts"][0]["roc_auc"] > 0.75 and facts["groups"]["pairs_inside"] + len(false) >= len(pairs)
+
+
+def test_the_corners_are_told_apart_and_a_letter_in_one_is_a_shortcut():
+    images = [np.zeros((80, 100, 3), np.uint8) for _ in range(8)]
+    for image in images[:4]:
+        image[2:8, 2:8] = 255  # in the square of 10 pixels at the upper left
+        image[-11, -11] = 255  # in none
+    means = corner_means(images)
+    assert means["upper left corner"].tolist() == pytest.approx([0.36 * 255] * 4 + [0] * 4)
+    assert not any(means[name].any() for name in ("upper right corner", "lower left corner", "lower right corner"))
+    rows = shortcuts(np.repeat([1, 0], 4), means, "hemorrhage")
+    assert rows[0]["name"] == "upper left corner" and rows[0]["roc_auc"] == 1 and rows[0]["warning"]

@@ -51,10 +51,24 @@ def audit(dataset: Dataset, images: Sequence[Array], everything: Dataset,
             "same": SAME, "pairs": found, "different_labels": sum(p["labels"][0] != p["labels"][1] for p in found),
             "next": [pair for pair in pairs if pair["correlation"] < SAME][:NEXT],
             "groups": group_facts(everything, found),
-            "shortcuts": shortcuts(dataset.labels, dict(zip(METADATA, features.T)), positive),
+            "shortcuts": shortcuts(dataset.labels, dict(zip(METADATA, features.T)) | corner_means(images), positive),
             "chance": round(0.5 + 3 * chance(dataset.labels), 3),
             "order": file_order(dataset), "sizes_by_class": size_facts(dataset, features),
             "odd": {"unreadable": [str(reason) for _, reason in dataset.skipped], **odd_images(names, images, features)}}
+
+
+def corner_means(images: Sequence[Array]) -> dict[str, Array]:
+    """The brightness of the four corners, where panels of a figure have their letters, by name: (n,) each, 0..255.
+
+    Squares of an eighth of the shorter side: larger ones reach the head, smaller ones miss a letter.
+    """
+    means = []
+    for image in images:
+        side = max(1, min(image.shape[:2]) // 8)
+        means.append([image[rows, columns].mean() for rows in (slice(side), slice(-side, None))
+                      for columns in (slice(side), slice(-side, None))])
+    names = [f"{height} {width} corner" for height in ("upper", "lower") for width in ("left", "right")]
+    return dict(zip(names, np.array(means).T))
 
 
 def names_of(dataset: Dataset) -> list[str]:

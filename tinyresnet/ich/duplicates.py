@@ -18,7 +18,8 @@ compression leaves and finer than the ventricles. How well it divides the same s
     other people at about that level    highest .47               half < .19, highest .68
 
 SAME lies at .80. A copy of less than about SIDE pixels keeps too little detail and may be missed: of phantoms of 128
-pixels, halved copies correlate .63 to .90.
+pixels, halved copies correlate .63 to .90. Skull bases of different phantoms reach .84: they resemble each other more than
+people's do.
 """
 
 from __future__ import annotations
