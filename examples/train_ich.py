@@ -4,10 +4,12 @@
         draws head-CT phantoms and trains a small residual network on them, offline, in under two minutes
 
     python examples/train_ich.py --data-path head_ct --weights resnet50.npz
-        real slices and published weights: frozen features and a linear head, judged by cross-validation, plain and, if
-        groups.csv tells which slices are of one scan, with no scan trained on and tested on at once
+        real slices and published weights: frozen features and linear heads, judged by cross-validation, plain and, if
+        groups.csv tells which slices are of one scan, with no scan trained on and tested on at once; --recipe finetune
+        trains the last stage, too, --recipe paper repeats a published experiment
 
-Results go to runs/<time>: results.json, predictions.csv, summary.csv, args.json, three figures, backbone.npz, head.npz.
+Results go to runs/<time>: report.html to read, results.json, predictions.csv, summary.csv, args.json, figures, and for
+predict_ich.py backbone.npz, head.npz and cases.npz.
 Research and teaching only, not for diagnosis.
 """
 
@@ -31,6 +33,8 @@ from tinyresnet.ich.experiment import run
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.folder import begin_run, check_folder, end_run
 from tinyresnet.ich.looks import Look, looks
+from tinyresnet.ich.phantom import make_phantom
+from tinyresnet.ich.pointing import PATIENTS, score_pointing
 from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.report import DISCLAIMER, table, write_figures, write_json, write_tables
 from tinyresnet.ich.report_page import write_report
@@ -197,7 +201,18 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     classifier = Classifier.load(directory)
     learned = job.plan[0].train_rows if len(job.plan) == 1 else np.arange(len(job.images))
     Cases.of(classifier, job.slices, job.images, learned).save(directory / "cases.npz")
+    if job.drawn:
+        results["pointing_game"] = pointing(job, classifier)
     return results, list(looks(classifier, job.slices, job.images, outcomes, note_of(job)))
+
+
+def pointing(job: Job, classifier: Classifier) -> dict:
+    """Of phantoms, where the blood is known: do the maps find it? One bleeding slice of each test patient."""
+    bleeding = [row for row in job.plan[0].valid_rows if job.slices.labels[row]]
+    _, first = np.unique(job.slices.groups[bleeding], return_index=True)
+    rows = np.array(bleeding)[first[:PATIENTS]]
+    masks = [make_phantom(*(job.drawn[row][name] for name in ("seed", "kind", "level"))).mask for row in rows]
+    return score_pointing(classifier, [job.images[row] for row in rows], np.stack(masks))
 
 
 def merged(results: dict[str, dict]) -> dict:

@@ -43,6 +43,7 @@ class Job(NamedTuple):
     plan: list[Fold]
     facts: dict
     paths: list[Path]  # of the images; none of phantoms
+    drawn: list[dict]  # of phantoms what make_phantom told
 
 
 def phantoms(args: argparse.Namespace) -> Job:
@@ -69,7 +70,7 @@ def phantoms(args: argparse.Namespace) -> Job:
              "protocol": {"recipe": "scratch", **settings._asdict(), "seed": args.seed, "split": ["hold-out by patient"],
                           "folds": 1, "repeats": 1, "test_time_flip": True}}
     return Job(slices, list(twins.images), partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan,
-               facts, [])
+               facts, [], twins.facts)
 
 
 class Real(NamedTuple):
@@ -129,7 +130,7 @@ def cross_validated(args: argparse.Namespace) -> Job:
         check_stage(backbone, stage)
         protocol |= settings._asdict() | {"unfreeze_from": stage}
         new_recipe = partial(Finetune, backbone, images, slices.labels, settings, stage)
-    return Job(slices, images, new_recipe, plan, facts | {"protocol": protocol}, dataset.paths)
+    return Job(slices, images, new_recipe, plan, facts | {"protocol": protocol}, dataset.paths, [])
 
 
 def frozen(backbone: tinyresnet.ResNet, images: list[np.ndarray], labels: np.ndarray) -> Features:
@@ -150,7 +151,7 @@ def paper(args: argparse.Namespace) -> dict[str, Job]:
         protocol = {"recipe": "paper", "arm": arm, **settings._asdict(), "seed": args.seed,
                     "split": ["one stratified split by image"], "folds": 1, "repeats": 1}
         jobs[arm] = Job(slices, images, new_recipe, [Fold(arm, 0, 0, train_rows, test_rows)],
-                        facts | {"protocol": protocol}, dataset.paths)
+                        facts | {"protocol": protocol}, dataset.paths, [])
     return jobs
 
 

@@ -47,6 +47,8 @@ def write_report(path: Path, title: str, results: Mapping[str, Any], folders: Ma
     add_measures(page, results)
     add_comparisons(page, results)
     add_calibration(page, results)
+    if "pointing_game" in results:
+        add_pointing(page, results["pointing_game"])
     for part, folder in folders.items():
         of_part = f": {worded(part)}" if part else ""
         page.heading(f"Figures{of_part}")
@@ -127,6 +129,16 @@ def add_calibration(page: Page, results: Mapping[str, Any]) -> None:
                [(worded(split), f"{100 * of['fraction']:.0f} %: between {0.5 - of['half_width']:.2f} and "
                  f"{0.5 + of['half_width']:.2f}", *(interval(of[name]) for name in names))
                 for split, entries in results["referral"].items() for of in entries])
+
+
+def add_pointing(page: Page, found: Mapping[str, Any]) -> None:
+    """Where the blood is known: how often each map's brightest place is on it."""
+    page.heading("Do the maps find the blood?")
+    page.table(("the brightest place of", f"lies on the bleed, of {found['slices']} slices"),
+               [*((name, interval(hits)) for name, hits in found["hits"].items()),
+                ("a random place", interval({"value": found["chance"]}))])
+    page.paragraph("The pointing game, within 15 of 224 pixels. A map of few cells points coarsely: its brightest place is "
+                   "the middle of a cell.")
 
 
 def add_looks(page: Page, looks: Iterable[Look], of_part: str) -> None:
