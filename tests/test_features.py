@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy_slices import toy_images, toy_labels, toy_network
+from toy_slices import FACTS, toy_images, toy_labels, toy_network
 
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.features import STRENGTH, Features, features_of

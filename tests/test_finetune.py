@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from run_examples import EXAMPLES
-from toy_slices import toy_images, toy_labels, toy_network
+from toy_slices import FACTS, toy_images, toy_labels, toy_network
 
 from tinyresnet import training
 from tinyresnet.ich import finetune
@@ -248,7 +248,7 @@ def test_the_history_has_a_row_an_epoch(recipe):
 
 def test_the_saved_network_answers_slices_as_the_fit_did(recipe, tmp_path):
     found = fitted(recipe, train=np.arange(12), valid=np.arange(12))
-    recipe.save(tmp_path, ("normal", "hemorrhage"), {"seed": 0}, [found.head])
+    recipe.save(tmp_path, ("normal", "hemorrhage"), FACTS, [found.head])
     classifier = Classifier.load(tmp_path)
     answers = classifier.probabilities(classifier.features(IMAGES))
     np.testing.assert_allclose(answers, found.probabilities[None], atol=1e-4)  # float32, batch norm was folded

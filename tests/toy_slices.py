@@ -8,6 +8,9 @@ from tinyresnet.images import Preprocessing
 from tinyresnet.layers import BatchNorm2d
 
 
+FACTS = {"data": {"synthetic": False}, "refer_half_width": 0.25}  # the least that a saved classifier tells
+
+
 def toy_images(n=12, seed=0):
     """Of different sizes, no two alike, none its own mirror image; those with odd numbers have blood, on the left."""
     rng = np.random.default_rng(seed)
