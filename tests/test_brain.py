@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tinyresnet.ich import phantom
+from tinyresnet.ich.anatomy import draw_head, inner_table, plane_at
 from tinyresnet.ich.brain import brain_blanked, brain_interior, brain_mask
 from tinyresnet.ich.dataset import crop_to_head, load_dataset, read_images
 from tinyresnet.ich.phantom import make_phantom, window
@@ -16,8 +16,8 @@ def picture(grey):
 
 def slice_and_brain(seed, kind, level, size=160):
     """A phantom as a picture (size, size, 3), and the true interior of its skull (size, size)."""
-    x, y, z, _ = phantom._plane(phantom._draw_head(seed), level, size)
-    return picture(window(make_phantom(seed, kind, level, size=size).hu)), phantom._inner_table(x, y, z) > 0
+    x, y, z, _ = plane_at(draw_head(seed), level, size)
+    return picture(window(make_phantom(seed, kind, level, size=size).hu)), inner_table(x, y, z) > 0
 
 
 def overlap(first, second):

@@ -151,7 +151,7 @@ def test_the_saved_heads_answer_slices_as_the_fit_did(backbone, tmp_path):
     images, labels = toy_images(12), toy_labels(12)
     recipe = Features(backbone, features_of(backbone, images), labels)
     fits = [recipe.fit(rows, np.arange(12), np.random.default_rng(0)) for rows in (np.arange(12), np.arange(6))]
-    recipe.save(tmp_path, ("normal", "hemorrhage"), {}, [found.head for found in fits])
+    recipe.save(tmp_path, ("normal", "hemorrhage"), FACTS, [found.head for found in fits])
     classifier = Classifier.load(tmp_path)
     assert classifier.mirrored and classifier.views == list(BOTH)
     found = classifier.probabilities(classifier.features(images))

@@ -357,7 +357,7 @@ def test_a_full_disk_is_reported_with_the_file_and_leaves_no_half_written_one(sm
     write = weights_module.np.lib.format.write_array
 
     def full(file, array, **options):
-        if array.size > 10_000:
+        if array.size > 5_000:
             raise OSError(28, "No space left on device")
         write(file, array, **options)
 

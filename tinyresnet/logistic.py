@@ -58,7 +58,7 @@ def _newton(z: Array, labels: Array, strength: float) -> Array:
         slope = z.T @ (p - labels) + penalty * v
         curvature = (z.T * (p * (1 - p))) @ z + np.diag(penalty)
         step = np.linalg.solve(curvature, slope)
-        if slope @ step < 1e-16 * len(z):  # twice what the loss would fall
+        if slope @ step < 1e-16 * len(z) + 1e-14 * loss(v):  # twice what the loss would fall; less is rounding
             return v - step
         while loss(v - step) > loss(v):  # the parabola fits badly so far away
             step /= 2
