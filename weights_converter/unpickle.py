@@ -125,6 +125,7 @@ def run(code: bytes, calls: Calls, persistent: Callable[[object], object], start
 
 
 def global_(machine: Machine) -> None:
+    """Push a name that is on the list. Python would import it here, and what is imported may run."""
     wanted = Global(machine.line(), machine.line())
     if wanted not in machine.calls:
         raise ValueError(

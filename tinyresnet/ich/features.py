@@ -31,6 +31,7 @@ class Features(Recipe):
         self.at, self.views, self.strength = last_stages(backbone, 2), views, strength
 
     def fit(self, train_rows, valid_rows, rng, *, checkpoint=None, description="training"):
+        """One logistic regression a view, on images and mirror images; nothing is random, and there are no epochs."""
         weights, biases, answers = [], [], []
         for of_view in self.features:  # (2, n, C)
             x = of_view[:, train_rows].reshape(-1, of_view.shape[2])  # (M * train rows, C): images, then mirror images

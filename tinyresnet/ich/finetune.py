@@ -51,6 +51,7 @@ class Finetune(Recipe):
         self.published = backbone.part(after=self.before, to="avgpool").state_dict()
 
     def fit(self, train_rows, valid_rows, rng, *, checkpoint=None, description="training"):
+        """From the linear probe on; the answer is the mean over views and mirrors."""
         tail = self.probed(train_rows)
         epochs, batch_size, lr, weight_decay = self.settings
         start = {name: self.published[name] for name, _ in tail.named_params() if name in self.published}

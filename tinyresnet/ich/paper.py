@@ -46,6 +46,7 @@ class Paper(Recipe):
 
     def fit(self, train_rows: Array, valid_rows: Array, rng: np.random.Generator, *, checkpoint: Path | None = None,
             description: str = "training") -> Fit:
+        """From the published weights and a new head; the answer is for the slice as it is, as in the paper."""
         model = self.backbone
         model.replace_head(2, rng=rng)
         model.load_state_dict(self.published, strict=False)

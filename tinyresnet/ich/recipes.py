@@ -103,6 +103,7 @@ class Scratch(Recipe):
         self.at = last_stages(self.backbone, 1)
 
     def fit(self, train_rows, valid_rows, rng, *, checkpoint=None, description="training"):
+        """From new random weights; the answer is the mean of that for the slice and that for its mirror image."""
         self.backbone = model = self.new_backbone(rng)
         optimizer = Adam(model, self.settings.lr, weight_decay=self.settings.weight_decay)
         valid_set = self.samples(valid_rows)
