@@ -1,7 +1,7 @@
 """Intracranial hemorrhage or not: transfer learning on head-CT slices, with an honest answer.
 
     python examples/train_ich.py
-        draws head-CT phantoms and trains a small residual network on them, offline, in two minutes
+        draws head-CT phantoms and trains a small residual network on them, offline, in about two minutes
 
     python examples/train_ich.py --data-path head_ct --weights resnet50.npz
         real slices and published weights: frozen features and linear heads, judged by cross-validation, plain and, if
