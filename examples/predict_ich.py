@@ -4,8 +4,8 @@
     python examples/predict_ich.py folder --model runs/today --output-dir answers
 
 For each slice the probability of a hemorrhage; how far the heads of the folds, which learned from fewer slices, disagree;
-whether it lies in the band that should be referred to a person; where the network looked, and which training cases
-resemble the slice. Research and teaching only, not for diagnosis.
+whether it lies in the band that should be referred to a person; where the network looked, which training cases
+resemble the slice, and whether it is one of them. Research and teaching only, not for diagnosis.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ from tinyresnet.files import explain, replacing
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.dataset import images_in
-from tinyresnet.ich.looks import NEIGHBOURS, covered, grad_cams, plain_text
+from tinyresnet.ich.looks import NEIGHBOURS, covered, grad_cams
 from tinyresnet.ich.paper import ARMS
 from tinyresnet.ich.report import DISCLAIMER
 from tinyresnet.images import ImageFileError, read_image
 from tinyresnet.overlays import Case, plot_maps, plot_nearest
 from tinyresnet.page import printable
 
+SAME = 0.9999  # similarity from which on two slices are one
+
 
 class Answer(NamedTuple):
-    """A row of predictions.csv. low and high: of the heads of all folds; problem: why there is no answer."""
+    """A row of predictions.csv. low and high: of the heads of all folds; known: the slice, or one that looks the same to
+    the network, is among the cases that were learned from; problem: why there is no answer.
+    """
 
     image: str
     probability: float | str = ""
@@ -42,13 +46,15 @@ class Answer(NamedTuple):
     high: float | str = ""
     answer: str = ""
     refer: bool | str = ""
+    known: bool | str = ""
     problem: str = ""
 
     def __str__(self) -> str:
         if self.problem:
             return f"{self.image}: {self.problem}"
         around = f" ({self.low:.2f} to {self.high:.2f} by the heads of the folds)" if self.low != "" else ""
-        return f"{self.image}: {self.probability:.2f}{around}, {self.answer}{', refer to a person' if self.refer else ''}"
+        return (f"{self.image}: {self.probability:.2f}{around}, {self.answer}{', refer to a person' if self.refer else ''}"
+                f"{' (it has learned from this slice, so that is no test)' if self.known else ''}")
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -124,7 +130,7 @@ def answer_for(path: Path, classifier: Classifier, cases: Cases, directory: Path
     draw(directory / path.name, image, p, classifier, near, f"{name}. {synthetic}{DISCLAIMER}")
     low, high = (round(min(of_folds), 4), round(max(of_folds), 4)) if of_folds else ("", "")
     return Answer(name, round(p, 4), low, high, answer_of(classifier, p),
-                  bool(is_doubtful(p, classifier.facts["refer_half_width"])))
+                  bool(is_doubtful(p, classifier.facts["refer_half_width"])), near[1][0] > SAME)
 
 
 def answer_of(classifier: Classifier, p: float) -> str:
@@ -138,11 +144,10 @@ def draw(path: Path, image: np.ndarray, p: float, classifier: Classifier, near: 
     shown = classifier.shown(image)
     maps = {**grad_cams(classifier, image), "occlusion": covered(classifier, image)}
     answer = answer_of(classifier, p)
-    with plain_text():
-        plot_maps(shown, maps, f"{path}_maps.png", class_name=classifier.facts["classes"][1], probability=p,
-                  label="unknown", note=note)
-        plot_nearest(Case(shown, answer, "unknown"), *near, f"{path}_nearest.png",
-                     note=f"The test case's label is the answer. {note}")
+    plot_maps(shown, maps, f"{path}_maps.png", class_name=classifier.facts["classes"][1], probability=p, label="unknown",
+              note=note)
+    plot_nearest(Case(shown, answer, "unknown"), *near, f"{path}_nearest.png",
+                 note=f"The test case's label is the answer. {note}")
 
 
 def write_csv(path: Path, answers: list[Answer]) -> None:

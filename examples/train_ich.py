@@ -26,7 +26,7 @@ from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phan
 
 from tinyresnet.files import explain
 from tinyresnet.ich.analysis import analyse, exploratory, published
-from tinyresnet.ich.baselines import baseline_features, measure_baselines, warnings_of
+from tinyresnet.ich.baselines import baseline_features, compared
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
@@ -185,12 +185,10 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     protocol = job.facts["protocol"]
     print(f"recipe {protocol['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
     recipe = job.new_recipe()
-    compared = baseline_features(job.paths, job.images, recipe.backbone) if job.paths else {}  # before it learns anything
+    others = baseline_features(job.paths, job.images, recipe.backbone)  # before it learns anything
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
-    results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper")}
-    if compared:
-        results["baselines"] = measure_baselines(compared, job.slices, job.plan)
-        results["warnings"] = warnings_of(results["baselines"])
+    results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper"),
+               **compared(others, job.slices, outcomes)}
     if isinstance(recipe, Features):
         results["exploratory"] = exploratory(recipe, job.slices, job.plan, seed)
     refer = results["referral"][job.plan[0].split][-1]["half_width"]
@@ -223,7 +221,8 @@ def merged(results: dict[str, dict]) -> dict:
     for other in others:
         for part in ("metrics", "calibration", "referral"):
             whole[part] = {**whole[part], **other[part]}
-        whole["baselines"] = {name: {**of, **other["baselines"][name]} for name, of in whole["baselines"].items()}
+        for part in ("baselines", "ahead"):
+            whole[part] = {name: {**of, **other[part][name]} for name, of in whole[part].items()}
         whole["warnings"] = whole["warnings"] + other["warnings"]
     return whole
 

@@ -203,6 +203,20 @@ def one_thread_fixture():
         yield
 
 
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """The folder of a small finished run of train_ich.py; see small_run.py. It is for reading."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="session")
+def run(folder):
+    """What that run learned, from what."""
+    from small_run import small_run
+
+    return small_run(folder)
+
+
 @pytest.fixture
 def isolated(tmp_path, monkeypatch):
     """Surroundings in which a download touches nothing of ours."""

@@ -8,14 +8,14 @@ from PIL import Image
 from scipy import ndimage
 
 from tinyresnet import load_model, small_resnet
-from tinyresnet.ich.baselines import (SUSPICIOUS, baseline_features, bright_blob, measure_baselines, out_of_fold_answers,
-                                      warnings_of)
+from tinyresnet.ich.baselines import (SUSPICIOUS, baseline_features, bright_blob, compared, out_of_fold_answers, warnings_of)
 from tinyresnet.ich.brain import brain_mask
 from tinyresnet.ich.dataset import load_dataset, read_images
-from tinyresnet.ich.experiment import Fold, Slices, cross_validation, out_of_fold
+from tinyresnet.ich.experiment import Fold, Outcome, Slices, cross_validation, out_of_fold
 from tinyresnet.ich.features import features_of
 from tinyresnet.ich.metadata import METADATA
 from tinyresnet.ich.phantom import make_phantom, window
+from tinyresnet.ich.recipes import Fit
 from tinyresnet.images import Preprocessing
 from tinyresnet.metrics import binary_measures
 
@@ -149,12 +149,17 @@ def test_majority_answers_with_the_share_of_positives_in_the_training_rows():
 def test_measures_come_by_name_and_split_and_fit_into_json(synthetic):
     slices, features = synthetic
     plan = cross_validation(slices, ["plain", "grouped"], 3, 2, 0)
-    measured = measure_baselines({"metadata": features, "majority": features[:, :0]}, slices, plan)
-    assert list(measured) == ["metadata", "majority"] and list(measured["metadata"]) == ["plain", "grouped"]
+    perfect = [Outcome(fold, Fit(slices.labels[fold.valid_rows].astype(float), [], None)) for fold in plan]
+    found = compared({"metadata": features, "majority": features[:, :0]}, slices, perfect)
+    measured, ahead = found["baselines"], found["ahead"]
+    assert list(measured) == list(ahead) == ["metadata", "majority"] and list(measured["metadata"]) == ["plain", "grouped"]
     auc = measured["metadata"]["grouped"]["roc_auc"]
     assert auc["low"] < auc["value"] < auc["high"]
     assert measured["majority"]["grouped"]["accuracy"]["value"] < 0.6 < measured["metadata"]["grouped"]["accuracy"]["value"]
-    json.dumps(measured, allow_nan=False)
+    assert ahead["metadata"]["grouped"]["roc_auc"]["value"] == pytest.approx(1 - auc["value"])
+    told = [split for split in ahead["metadata"] if measured["metadata"][split]["accuracy"]["value"] > SUSPICIOUS]
+    assert len(found["warnings"]) == len(told)
+    json.dumps(found, allow_nan=False)
 
 
 def results(**accuracies):

@@ -2,20 +2,10 @@
 
 import numpy as np
 import pytest
-from small_run import CLASSES, small_run
+from small_run import CLASSES
 
 from tinyresnet.ich.cases import LONGEST, MOST, SIDE, Cases, shortened, thumbnail
 from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    return small_run(folder)
 
 
 @pytest.fixture(scope="module")

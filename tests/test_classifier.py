@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_run import CLASSES, small_run, small_slices, thin_network
+from small_run import CLASSES, small_slices, thin_network
 
 from tinyresnet import fold_batch_norm, small_resnet
 from tinyresnet.ich import classifier as module
@@ -20,16 +20,6 @@ from tinyresnet.weights import WeightsFileError, read_arrays, write_arrays
 
 SETTINGS = Settings(epochs=2, batch_size=8, lr=1e-3, weight_decay=0.0)
 FACTS = {"data": {"synthetic": False}, "refer_half_width": 0.1}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    return small_run(folder)
 
 
 def frozen_features(images, labels):

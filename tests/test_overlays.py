@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from drawn import remembered, texts
 from PIL import Image
 
 from tinyresnet import overlays
@@ -22,19 +22,7 @@ def maps():
 @pytest.fixture
 def figures(monkeypatch):
     """The figures drawn during a test, to look into."""
-    drawn = []
-
-    class Remembered(Figure):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            drawn.append(self)
-
-    monkeypatch.setattr(overlays, "Figure", Remembered)
-    return drawn
-
-
-def texts(figure):
-    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+    return remembered(monkeypatch, overlays)
 
 
 def heat_of(figure, pane=1):

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from drawn import remembered, texts
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from PIL import Image
 
 from tinyresnet import plots, plots_calibration
@@ -48,20 +48,15 @@ DRAWINGS = {
 @pytest.fixture
 def figures(monkeypatch):
     """The figures drawn during a test, to look into."""
-    drawn = []
-
-    class Remembered(Figure):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            drawn.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Remembered)
-    monkeypatch.setattr(plots_calibration, "Figure", Remembered)
-    return drawn
+    return remembered(monkeypatch, plots, plots_calibration)
 
 
-def texts(figure):
-    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+@pytest.mark.parametrize("name", ["\\frac", "$\\nothing$", "5 $ and 10 $"])
+def test_a_dollar_in_the_name_of_a_class_is_a_dollar(name, tmp_path):
+    plot_confusion_matrix([[1, 2], [3, 4]], tmp_path / "matrix.png", classes=("normal", name), note=name)
+    plot_roc({name: ([0, 1], [0.2, 0.8])}, tmp_path / "roc.png", note=name)
+    plot_reliability([0, 1], [0.2, 0.8], tmp_path / "reliability.png", classes=("normal", name), note=name)
+    assert len(list(tmp_path.iterdir())) == 3, "as a formula these cannot be drawn"
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

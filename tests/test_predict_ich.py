@@ -7,24 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from run_examples import predict_ich
-from small_run import small_run
 
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.phantom import make_phantom, window
 from tinyresnet.ich.report import DISCLAIMER
 from tinyresnet.weights import read_arrays, write_arrays
 
-COLUMNS = ["image", "probability", "low", "high", "answer", "refer", "problem"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("model")
-
-
-@pytest.fixture(scope="module")
-def run(folder):
-    return small_run(folder)
+COLUMNS = ["image", "probability", "low", "high", "answer", "refer", "known", "problem"]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +64,14 @@ def test_the_probability_is_the_first_heads_and_the_range_that_of_the_folds_head
     found = [float(rows[0][name]) for name in ("probability", "low", "high")]
     np.testing.assert_allclose(found, [expected[0], expected[1:].min(), expected[1:].max()], atol=5.1e-5)  # four digits
     assert found[1] < found[2]
+
+
+def test_a_slice_that_was_learned_from_is_known_and_another_is_not(run, head, ask, undrawn, tmp_path, capsys):
+    save(tmp_path / "in" / "learned.png", run.images[3])
+    save(tmp_path / "in" / "new.png", head)
+    _, rows = ask(tmp_path / "in")
+    assert [(row["image"], row["known"]) for row in rows] == [("learned.png", "True"), ("new.png", "False")]
+    assert capsys.readouterr().out.count("it has learned from this slice") == 1
 
 
 def with_head(folder, copy, change):

@@ -17,6 +17,7 @@ from tinyresnet.ich.report_page import LIMITS, write_report
 from tinyresnet.page import printable
 
 MEASURED = {"value": 0.912, "low": 0.845, "high": 0.967}
+AHEAD = {"value": 0.02, "low": -0.01, "high": 0.05}
 SPLITS = "grouped", "plain"
 WARNINGS = ["from file metadata alone, labels are told", "a second one"]
 
@@ -40,6 +41,7 @@ def results():
             "protocol": {"recipe": "features", "seed": 0, "split": list(SPLITS), "folds": 2, "penalty": 10.0},
             **analyse(slices, outcomes), "warnings": WARNINGS,
             "baselines": {name: compared for name in ("metadata", "brain_blanked", "bright_blob", "majority")},
+            "ahead": {"bright_blob": {split: {"accuracy": AHEAD, "roc_auc": AHEAD} for split in SPLITS}},
             "exploratory": {"head alone": compared, "layer3 alone": compared}}
 
 
@@ -126,12 +128,17 @@ def test_others_are_compared_with_the_run_itself_in_the_first_row(heading, names
     assert [row[0] for row in rows] == names and {cell for row in rows for cell in row[1:]} == {"0.912 (0.845 to 0.967)"}
 
 
+def test_how_far_it_is_ahead_of_a_baseline_stands_with_its_interval(page):
+    head, row = rows_below(page(), "By how much it is better than these")
+    assert row == ["bright blob", *["0.020 (-0.010 to 0.050)"] * 4]
+
+
 def test_exploratory_variants_are_called_so(page):
     assert "Exploratory" in said(page())
 
 
 def test_a_run_without_comparisons_has_no_heading_for_them(results, tmp_path):
-    few = {name: part for name, part in results.items() if name not in ("baselines", "exploratory", "warnings")}
+    few = {name: part for name, part in results.items() if name not in ("baselines", "ahead", "exploratory", "warnings")}
     write_report(tmp_path / "report.html", "Phantoms", few, {"": tmp_path}, {"": []}, DISCLAIMER)
     text = (tmp_path / "report.html").read_text()
     assert "What it must beat" not in text and "What else" not in text and "There are none." in text

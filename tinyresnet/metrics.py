@@ -114,8 +114,8 @@ def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array
 
 
 def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike | None, *, draws: int = 2000,
-                   seed: int = 0, level: float = 0.95,
-                   measures: Callable[..., dict] = binary_measures) -> dict[str, dict[str, float]]:
+                   seed: int = 0, level: float = 0.95, measures: Callable[..., dict] = binary_measures,
+                   less: ArrayLike | None = None) -> dict[str, dict[str, float]]:
     """{measure: {"value", "low", "high"}}: the mean over repeats, and a percentile bootstrap over groups.
 
     Row r of probabilities holds the out-of-fold predictions of repeat r of the cross-validation. Images of one patient
@@ -126,16 +126,20 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
     The interval says how the measure varies with the patients met, not with the training.
 
     measures(labels, row, weights) -> {name: value}, with weights and values as those of binary_measures.
+    less: what another method answered in the same repeats; its measures are subtracted, draw by draw. Such a difference
+    is known better than the two intervals suggest: both find the same images hard.
 
-    Shapes: labels (n,), probabilities (R, n) or (n,), groups (n,) of any kind, or None if each image is its own group.
+    Shapes: labels (n,), probabilities and less (R, n) or (n,), groups (n,) of any kind, or None if each image is its own.
     Raises ValueError for other shapes or values.
     """
     truth, rows = check_classes("labels", labels), np.atleast_2d(np.asarray(probabilities, dtype=float))
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"expected draws >= 1 and a level between 0 and 1, got draws={draws} and level={level}")
     weights = _bootstrap_weights(check_groups(groups, truth.size), draws, seed)  # (draws, n)
-    observed = [measures(truth, row, None) for row in rows]
-    drawn = [measures(truth, row, weights) for row in rows]
+    others = [None] * len(rows) if less is None else np.atleast_2d(np.asarray(less, dtype=float))
+    if len(others) != len(rows):
+        raise ValueError(f"expected answers of as many repeats to subtract, {len(rows)}, got {len(others)}")
+    observed, drawn = ([_difference(measures, truth, w, *pair) for pair in zip(rows, others)] for w in (None, weights))
     tail = (1 - level) / 2
     result = {}
     for name in observed[0]:
@@ -145,6 +149,15 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
         value = np.mean([repeat[name] for repeat in observed])
         result[name] = {"value": float(value), "low": float(low), "high": float(high)}
     return result
+
+
+def _difference(measures: Callable[..., dict], truth: Array, weights: Array | None, row: Array,
+                other: Array | None) -> dict[str, Array]:
+    """What is measured of a row of answers, less what is measured of another row, if there is one."""
+    mine = measures(truth, row, weights)
+    if other is None:
+        return mine
+    return {name: mine[name] - value for name, value in measures(truth, other, weights).items()}
 
 
 def _bootstrap_weights(groups: Array, draws: int, seed: int) -> Array:

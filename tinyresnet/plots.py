@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -257,5 +258,7 @@ def save_figure(figure: Figure, path: str | Path, note: str) -> None:
     if note:
         lines = math.ceil(len(note) / (12 * figure.get_figwidth()))  # about as many letters fit into an inch
         figure.supxlabel(textwrap.fill(note, len(note) // lines + 8), fontsize=10, color=GREY, style="italic")
+    for text in figure.findobj(Text):  # in the name of a file or a class a $ is a $, and begins no formula
+        text.set_parse_math(False)
     with replacing(path) as beside:
         figure.savefig(beside)

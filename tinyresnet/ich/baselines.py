@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -35,9 +36,12 @@ BRIGHT = 0.25  # of the way from the brain's median to bone: above grey matter, 
 
 
 def baseline_features(paths: Sequence[Path], images: Sequence[Array], backbone: ResNet) -> dict[str, Array]:
-    """{name: (n, k)} of the four, for images (H, W, 3) uint8 as they were read from the paths."""
-    return {"metadata": np.stack([metadata_features(path, image) for path, image in zip(paths, images)]),  # (n, 10)
-            "brain_blanked": features_of(backbone, images, views=["blanked"], mirrored=False)[0, 0],  # (n, C)
+    """{name: (n, k)} of the four, for images (H, W, 3) uint8 as they were read from the paths.
+
+    Phantoms are drawn alike and have no files: without paths there is no metadata.
+    """
+    files = {"metadata": np.stack([metadata_features(*file) for file in zip(paths, images)])} if paths else {}  # (n, 10)
+    return {**files, "brain_blanked": features_of(backbone, images, views=["blanked"], mirrored=False)[0, 0],  # (n, C)
             "bright_blob": np.stack([bright_blob(crop_to_head(image)) for image in images]),  # (n, 4)
             "majority": np.empty((len(images), 0))}
 
@@ -78,15 +82,22 @@ def out_of_fold_answers(features: Array, labels: Array, plan: Sequence[Fold]) ->
     return outcomes
 
 
-def measure_baselines(features: Mapping[str, Array], slices: Slices, plan: Sequence[Fold]) -> dict[str, dict]:
-    """{name: {split: {measure: {"value", "low", "high"}}}}, as the network's own are measured."""
-    return {name: measure(slices, out_of_fold_answers(matrix, slices.labels, plan)) for name, matrix in features.items()}
+def compared(features: Mapping[str, Array], slices: Slices, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """{"baselines": {name: {split: {measure: {"value", "low", "high"}}}}, "ahead": the same of differences, "warnings"}.
+
+    outcomes: the network's own. Baselines go through its folds; "ahead" says by how much the network is better.
+    """
+    plan = [outcome.fold for outcome in outcomes]
+    answers = {name: out_of_fold_answers(matrix, slices.labels, plan) for name, matrix in features.items()}
+    baselines = {name: measure(slices, answer) for name, answer in answers.items()}
+    return {"baselines": baselines, "ahead": {name: measure(slices, outcomes, answer) for name, answer in answers.items()},
+            "warnings": warnings_of(baselines)}
 
 
 def warnings_of(baselines: Mapping[str, dict]) -> list[str]:
     """A sentence for every shortcut and split with an accuracy above SUSPICIOUS.
 
-    Takes what measure_baselines gives. bright_blob is no shortcut: it looks at the brain.
+    Takes the baselines of `compared`. bright_blob is no shortcut: it looks at the brain.
     """
     return [f"from {told} alone, labels are told with an accuracy of {value:.2f} ({split} folds; a warning above "
             f"{SUSPICIOUS}): a network can succeed without looking at the brain, and may have learned to"

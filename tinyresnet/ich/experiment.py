@@ -136,10 +136,14 @@ def out_of_fold(outcomes: Sequence[Outcome], split: str) -> tuple[Array, Array]:
     return rows, np.array([[answers[row] for row in rows.tolist()] for answers in repeats.values()])
 
 
-def measure(slices: Slices, outcomes: Sequence[Outcome]) -> dict[str, dict]:
-    """{split: {measure: {"value", "low", "high"}}}: means over repeats, 95 % bootstrap over groups."""
+def measure(slices: Slices, outcomes: Sequence[Outcome], less: Sequence[Outcome] | None = None) -> dict[str, dict]:
+    """{split: {measure: {"value", "low", "high"}}}: means over repeats, 95 % bootstrap over groups.
+
+    less: another method's outcomes of the same folds; then it is the difference that is measured.
+    """
     metrics = {}
     for split in dict.fromkeys(outcome.fold.split for outcome in outcomes):
         rows, probabilities = out_of_fold(outcomes, split)
-        metrics[split] = with_intervals(slices.labels[rows], probabilities, slices.groups[rows])
+        others = None if less is None else out_of_fold(less, split)[1]
+        metrics[split] = with_intervals(slices.labels[rows], probabilities, slices.groups[rows], less=others)
     return metrics

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from numpy import ndarray as Array
 from PIL import Image
@@ -98,14 +96,9 @@ def covered(classifier: Classifier, image: Array, head: int = 0) -> Array:
 def drawn(draw: Callable[..., None]) -> bytes:
     """What draw(path=...) draws, as JPEG and no wider than a page: forty pictures for print, as PNG, would be 40 MB."""
     buffer = io.BytesIO()
-    with TemporaryDirectory() as folder, plain_text():
+    with TemporaryDirectory() as folder:
         draw(path=Path(folder) / "picture.png")
         picture = Image.open(Path(folder) / "picture.png").convert("RGB")
         picture.thumbnail((WIDEST, WIDEST))
         picture.save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
-
-
-def plain_text() -> AbstractContextManager[None]:
-    """In it a $ in a picture is a $, and begins no formula: files and classes may be called so."""
-    return matplotlib.rc_context({"text.parse_math": False})

@@ -101,15 +101,18 @@ def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
     for part, heading, words in (
             ("baselines", "What it must beat", "Metadata and brain blanked never see the brain: what they know, a network "
              "may have learned instead of medicine. Bright blob is a rule of four numbers. Majority looks at nothing."),
+            ("ahead", "By how much it is better than these", "The difference, from the same draws of scans for both. Where "
+             "the interval reaches below 0, it is not shown that the network is better."),
             ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
              "best of these is no result.")):
         if part in results:
+            own = {} if part == "ahead" else {"this run": results["metrics"]}
             page.heading(heading)
             splits = list(next(iter(results[part].values())))
             pairs = [(split, measure) for split in splits for measure in ("accuracy", "roc_auc")]
             page.table(("", *(f"{worded(split)}: {worded(measure)}" for split, measure in pairs)),
                        [(worded(name), *(interval(of[split][measure]) for split, measure in pairs))
-                        for name, of in {"this run": results["metrics"], **results[part]}.items()])
+                        for name, of in {**own, **results[part]}.items()])
             page.paragraph(words)
 
 
