@@ -26,7 +26,7 @@ from train_ich_jobs import DEFAULTS, NETWORKS, Job, cross_validated, paper, phan
 
 from tinyresnet.files import explain
 from tinyresnet.ich.analysis import analyse, exploratory, published
-from tinyresnet.ich.baselines import baseline_features, compared
+from tinyresnet.ich.baselines import compared
 from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
@@ -185,10 +185,10 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     protocol = job.facts["protocol"]
     print(f"recipe {protocol['recipe']!r}, {len(job.plan)} to fit, results in {directory}", flush=True)
     recipe = job.new_recipe()
-    others = baseline_features(job.paths, job.images, recipe.backbone)  # before it learns anything
+    others = job.baselines(recipe.backbone)  # before it learns anything
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
     results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper"),
-               **compared(others, job.slices, outcomes)}
+               **compared(others, job.slices, job.beside, outcomes)}
     if isinstance(recipe, Features):
         results["exploratory"] = exploratory(recipe, job.slices, job.plan, seed)
     refer = results["referral"][job.plan[0].split][-1]["half_width"]

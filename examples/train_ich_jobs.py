@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tinyresnet
+from tinyresnet.ich.baselines import baseline_features, sighted
 from tinyresnet.ich.dataset import Dataset, load_dataset, read_images
 from tinyresnet.ich.experiment import Fold, Slices, cross_validation
 from tinyresnet.ich.features import STRENGTH, Features, features_of
@@ -42,7 +43,8 @@ class Job(NamedTuple):
     new_recipe: Callable[[], Recipe]
     plan: list[Fold]
     facts: dict
-    paths: list[Path]  # of the images; none of phantoms
+    baselines: Callable[[tinyresnet.ResNet], dict[str, np.ndarray]]  # features, one by name, given the recipe's backbone
+    beside: list[Fold]  # what baselines learn from, and the tests of the plan
     drawn: list[dict]  # of phantoms what make_phantom told
 
 
@@ -64,13 +66,15 @@ def phantoms(args: argparse.Namespace) -> Job:
         return model
 
     settings = settings_of(args, "scratch")
-    plan = [Fold("grouped", 0, 0, np.flatnonzero(twins.groups < learn), np.flatnonzero(twins.groups >= learn))]
+    images, test_rows = list(twins.images), np.flatnonzero(twins.groups >= learn)
+    plan, beside = ([Fold("grouped", 0, 0, np.flatnonzero(twins.groups < patients), test_rows)]
+                    for patients in (learn, min(learn, 1 + test // 2)))  # a rule of four numbers needs no more
     facts = {"data": data_facts("phantoms", slices, twins.images, synthetic=True),
              "model": {"name": args.model or "small_resnet", "weights": None, "sha256": None},
              "protocol": {"recipe": "scratch", **settings._asdict(), "seed": args.seed, "split": ["hold-out by patient"],
                           "folds": 1, "repeats": 1, "test_time_flip": True}}
-    return Job(slices, list(twins.images), partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan,
-               facts, [], twins.facts)
+    return Job(slices, images, partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan, facts,
+               lambda _: sighted(images, np.append(beside[0].train_rows, test_rows)), beside, twins.facts)
 
 
 class Real(NamedTuple):
@@ -130,7 +134,8 @@ def cross_validated(args: argparse.Namespace) -> Job:
         check_stage(backbone, stage)
         protocol |= settings._asdict() | {"unfreeze_from": stage}
         new_recipe = partial(Finetune, backbone, images, slices.labels, settings, stage)
-    return Job(slices, images, new_recipe, plan, facts | {"protocol": protocol}, dataset.paths, [])
+    return Job(slices, images, new_recipe, plan, facts | {"protocol": protocol},
+               partial(baseline_features, dataset.paths, images), plan, [])
 
 
 def frozen(backbone: tinyresnet.ResNet, images: list[np.ndarray], labels: np.ndarray) -> Features:
@@ -150,8 +155,9 @@ def paper(args: argparse.Namespace) -> dict[str, Job]:
             return Paper(model, images, slices.labels, settings)
         protocol = {"recipe": "paper", "arm": arm, **settings._asdict(), "seed": args.seed,
                     "split": ["one stratified split by image"], "folds": 1, "repeats": 1}
-        jobs[arm] = Job(slices, images, new_recipe, [Fold(arm, 0, 0, train_rows, test_rows)],
-                        facts | {"protocol": protocol}, dataset.paths, [])
+        plan = [Fold(arm, 0, 0, train_rows, test_rows)]
+        jobs[arm] = Job(slices, images, new_recipe, plan, facts | {"protocol": protocol},
+                        partial(baseline_features, dataset.paths, images), plan, [])
     return jobs
 
 

@@ -150,7 +150,7 @@ def test_measures_come_by_name_and_split_and_fit_into_json(synthetic):
     slices, features = synthetic
     plan = cross_validation(slices, ["plain", "grouped"], 3, 2, 0)
     perfect = [Outcome(fold, Fit(slices.labels[fold.valid_rows].astype(float), [], None)) for fold in plan]
-    found = compared({"metadata": features, "majority": features[:, :0]}, slices, perfect)
+    found = compared({"metadata": features, "majority": features[:, :0]}, slices, plan, perfect)
     measured, ahead = found["baselines"], found["ahead"]
     assert list(measured) == list(ahead) == ["metadata", "majority"] and list(measured["metadata"]) == ["plain", "grouped"]
     auc = measured["metadata"]["grouped"]["roc_auc"]

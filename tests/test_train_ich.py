@@ -72,6 +72,7 @@ def test_without_arguments_but_small_it_learns_from_phantoms(tmp_path, capsys):
     assert found["protocol"] | {"recipe": "scratch", "seed": 0} == found["protocol"]
     assert found["model"] == {"name": "small_resnet", "weights": None, "sha256": None}
     assert list(found["metrics"]) == ["grouped"] and list(found["metrics"]["grouped"]) == MEASURES
+    assert list(found["baselines"]) == list(found["ahead"]) == ["bright_blob", "majority"]
     printed = capsys.readouterr().out
     assert "Synthetic head-CT phantoms" in printed and "python -m weights_converter download resnet50" in printed
 
@@ -116,6 +117,7 @@ def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsy
     found, printed = results(tmp_path / "run"), capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == OUTPUTS
     assert list(found["metrics"]) == ["grouped", "plain"]
+    assert list(found["baselines"]) == list(found["ahead"]) == ["metadata", "brain_blanked", "bright_blob", "majority"]
     assert found["data"] | {"images": 24, "positive": 12, "groups": 12, "synthetic": False} == found["data"]
     assert found["model"]["name"] == "BasicBlock-1-1-1-1" and len(found["model"]["sha256"]) == 64
     assert found["metrics"]["plain"]["roc_auc"]["value"] > 0.8, "the bright square is easy"
