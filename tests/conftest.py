@@ -204,6 +204,33 @@ def one_thread_fixture():
 
 
 @pytest.fixture(scope="session")
+def real_images(shared):
+    """The 200 slices, each (H, W, 3) uint8."""
+    from tinyresnet.ich.dataset import load_dataset, read_images
+
+    return read_images(load_dataset(shared / "data" / "head_ct"))[1]
+
+
+@pytest.fixture(scope="session")
+def real_slices(shared):
+    """Their names, labels and scans."""
+    from tinyresnet.ich.dataset import load_dataset
+    from tinyresnet.ich.experiment import Slices
+
+    found = load_dataset(shared / "data" / "head_ct")
+    return Slices([path.name for path in found.paths], found.labels, found.groups, found.grouped, found.classes)
+
+
+@pytest.fixture(scope="session")
+def real_features(published, real_images):
+    """What the recipe features reads of them, (V, M, n, C): it takes half a minute."""
+    from tinyresnet import load_model
+    from tinyresnet.ich.features import features_of
+
+    return features_of(load_model(published), real_images)
+
+
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """The folder of a small finished run of train_ich.py; see small_run.py. It is for reading."""
     return tmp_path_factory.mktemp("run")

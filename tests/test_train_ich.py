@@ -22,6 +22,14 @@ OUTPUTS = ["args.json", "backbone.npz", "cases.npz", "confusion_matrix.png", "he
 MEASURES = ["accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "roc_auc"]
 
 
+@pytest.fixture(autouse=True)
+def few_and_small_pictures(monkeypatch):
+    """They are most of the time of a run, and looked at elsewhere: test_looks.py, test_plots.py."""
+    monkeypatch.setattr("tinyresnet.ich.looks.RIGHT", 2)
+    for module in ("plots", "plots_calibration", "overlays"):
+        monkeypatch.setattr(f"tinyresnet.{module}.DPI", 30)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.npz"
@@ -190,10 +198,10 @@ def check_it_goes_on_to_the_same_bits(arguments, module, name, calls, tmp_path, 
     assert train_ich(*arguments) == 0
     whole = tmp_path / "whole"
     shutil.move(tmp_path / "run", whole)
-    interrupt_after(calls, module, name, monkeypatch)
-    assert train_ich(*arguments) == 130
+    with monkeypatch.context() as interrupted:
+        interrupt_after(calls, module, name, interrupted)
+        assert train_ich(*arguments) == 130
     assert "--resume" in capsys.readouterr().err
-    monkeypatch.undo()
     assert train_ich(*arguments, "--resume") == 0
     for path in whole.rglob("*.*"):
         if path.name not in ("args.json", "results.json", "report.html"):  # which tell the time, or the folder
