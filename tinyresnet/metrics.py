@@ -126,8 +126,8 @@ def with_intervals(labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLik
     The interval says how the measure varies with the patients met, not with the training.
 
     measures(labels, row, weights) -> {name: value}, with weights and values as those of binary_measures.
-    less: what another method answered in the same repeats; its measures are subtracted, draw by draw. Such a difference
-    is known better than the two intervals suggest: both find the same images hard.
+    less: what another method answered in the same repeats; its measures are subtracted, draw by draw, so that images
+    that both find hard, or both easy, do not widen the interval of the difference.
 
     Shapes: labels (n,), probabilities and less (R, n) or (n,), groups (n,) of any kind, or None if each image is its own.
     Raises ValueError for other shapes or values.
