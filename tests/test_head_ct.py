@@ -24,7 +24,9 @@ def test_features_of_the_published_network_find_hemorrhages(split, accuracy, auc
     assert found["accuracy"]["value"] >= accuracy and found["roc_auc"]["value"] >= auc, found
 
 
-def test_the_whole_command_runs_on_real_slices(shared, published, tmp_path):
+def test_the_whole_command_runs_on_real_slices(shared, published, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinyresnet.ich.looks.RIGHT", 2)
+    monkeypatch.setattr("tinyresnet.ich.looks.WRONG", 1)
     assert train_ich("--data-path", shared / "data" / "head_ct", "--weights", published, "--output-dir", tmp_path,
                      "--limit", 8, "--folds", 2, "--repeats", 1, "--split", "plain") == 0
     found = json.loads((tmp_path / "results.json").read_text())

@@ -55,9 +55,27 @@ def slices(tmp_path_factory):
     return folder
 
 
+def small_run(slices, weights, folder):
+    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--repeats", 2, "--output-dir", folder]
+
+
 @pytest.fixture
 def small(slices, weights, tmp_path):
-    return ["--data-path", slices, "--weights", weights, "--folds", 3, "--repeats", 2, "--output-dir", tmp_path / "run"]
+    return small_run(slices, weights, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def kept_run(slices, weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert train_ich(*small_run(slices, weights, folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(kept_run, small, tmp_path):
+    """What the arguments `small` leave when they have come to their end."""
+    shutil.copytree(kept_run, tmp_path / "run")
+    return small
 
 
 @pytest.fixture
@@ -133,8 +151,7 @@ def test_real_slices_are_judged_by_both_cross_validations(small, tmp_path, capsy
     assert "24 images, 12 of them positive ('hemorrhage'), the others 'normal'" in printed
 
 
-def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_fold(small, tmp_path):
-    train_ich(*small)
+def test_every_image_is_answered_once_a_repeat_and_no_scan_straddles_a_grouped_fold(finished, tmp_path):
     with open(tmp_path / "run" / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * 24
@@ -157,8 +174,7 @@ def test_the_summary_has_a_row_an_epoch_of_every_fold(tuned, tmp_path):
     assert list(rows[0])[:4] == ["split", "repeat", "fold", "epoch"]
 
 
-def test_the_saved_network_and_heads_answer_without_the_training_code(small, slices, tmp_path):
-    train_ich(*small)
+def test_the_saved_network_and_heads_answer_without_the_training_code(finished, slices, tmp_path):
     backbone, (head, facts) = tinyresnet.load_model(tmp_path / "run/backbone.npz"), read_arrays(tmp_path / "run/head.npz")
     assert facts["classes"] == ["normal", "hemorrhage"] and facts["views"] == ["head", "interior"]
     assert head["weight"].shape[:2] == (1 + 6, 2), "of all images and of each grouped fold, in two views"
@@ -264,22 +280,20 @@ def test_overwriting_removes_nothing_that_no_run_left(small, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run" / "folds").iterdir()) == ["dir.d", "notes.txt"]
 
 
-def test_a_disk_that_is_full_at_the_beginning_costs_the_old_run_nothing(small, tmp_path, monkeypatch):
-    train_ich(*small)
+def test_a_disk_that_is_full_at_the_beginning_costs_the_old_run_nothing(finished, tmp_path, monkeypatch):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tinyresnet.ich.folder.write_json", full)
-    assert train_ich(*small, "--overwrite") == 2
+    assert train_ich(*finished, "--overwrite") == 2
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
 
 
-def test_a_finished_run_has_nothing_to_go_on_with(small, tmp_path, capsys):
-    train_ich(*small)
+def test_a_finished_run_has_nothing_to_go_on_with(finished, tmp_path, capsys):
     before = (tmp_path / "run" / "results.json").read_bytes()
-    assert train_ich(*small, "--resume") == 0
+    assert train_ich(*finished, "--resume") == 0
     assert "has come to its end" in capsys.readouterr().out
     assert (tmp_path / "run" / "results.json").read_bytes() == before
 
@@ -295,9 +309,8 @@ def test_slices_come_at_the_size_the_weights_ask_for(small, preprocessing, size,
     assert read_arrays(tmp_path / "run" / "head.npz")[1]["at"] == ["layer1", "layer2"]
 
 
-def test_resuming_with_other_arguments_is_refused_and_says_which(small, capsys):
-    train_ich(*small)
-    assert train_ich(*small, "--resume", "--seed", 5) == 2
+def test_resuming_with_other_arguments_is_refused_and_says_which(finished, capsys):
+    assert train_ich(*finished, "--resume", "--seed", 5) == 2
     assert "seed was 0, now 5" in capsys.readouterr().err
 
 
@@ -320,22 +333,20 @@ def test_resuming_with_other_labels_or_other_weights_is_refused(slices, small, w
 
 @pytest.mark.parametrize("change", [["--data-path", "nowhere"], ["--weights", "nowhere.npz"], ["--folds", 13],
                                     ["--recipe", "finetune", "--unfreeze-from", "layer9"]])
-def test_input_that_cannot_be_used_leaves_the_run_that_was_to_be_overwritten_as_it_was(small, change, tmp_path):
-    train_ich(*small)
+def test_input_that_cannot_be_used_leaves_the_run_that_was_to_be_overwritten_as_it_was(finished, change, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
-    assert train_ich(*small, *change, "--overwrite") == 2
+    assert train_ich(*finished, *change, "--overwrite") == 2
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
 
 
-def test_an_overwritten_run_leaves_nothing_behind(small, tmp_path, monkeypatch):
-    train_ich(*small)
+def test_an_overwritten_run_leaves_nothing_behind(finished, tmp_path, monkeypatch):
     args = (tmp_path / "run" / "args.json").read_bytes()
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tinyresnet.ich.experiment.keep", interrupt)
-    assert train_ich(*small, "--seed", 5, "--overwrite") == 130
+    assert train_ich(*finished, "--seed", 5, "--overwrite") == 130
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["args.json", "folds"]
     assert (tmp_path / "run" / "args.json").read_bytes() != args and not list((tmp_path / "run" / "folds").iterdir())
 

@@ -99,8 +99,9 @@ def add_measures(page: Page, results: Mapping[str, Any]) -> None:
 def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
     """Baselines and variants: accuracy and ROC-AUC of each."""
     for part, heading, words in (
-            ("baselines", "What it must beat", "Metadata and brain blanked never see the brain: what they know, a network "
-             "may have learned instead of medicine. Bright blob is a rule of four numbers. Majority looks at nothing."),
+            ("baselines", "What it must beat", "Bright blob is a rule of four numbers, majority looks at nothing. Metadata "
+             "and brain blanked, where they stand here, never see the brain: what they know, a network may have learned "
+             "instead of medicine."),
             ("ahead", "By how much it is better than these", "The difference, from the same draws of scans for both. Where "
              "the interval reaches below 0, it is not shown that the network is better."),
             ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
