@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tinyresnet.files import explain
+from tinyresnet.files import explain, printable, replacing_folder
 from tinyresnet.ich.audit import agreement, audit, write_groups, write_page
 from tinyresnet.ich.dataset import load_dataset, read_images
+from tinyresnet.ich.folder import check_outside
 from tinyresnet.ich.report import DISCLAIMER, write_json
-from tinyresnet.page import printable
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -56,8 +56,7 @@ def check_output(out: Path, source: Path) -> None:
     """Raise ValueError unless the results go to a new folder outside the data: a groups.csv of the user's is never lost."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already and not an empty folder; give a new one as --output-dir")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{out} lies in the data set {source}, and would be taken for data; give another --output-dir")
+    check_outside(out, source)
 
 
 def run(args: argparse.Namespace, out: Path) -> str:
@@ -66,10 +65,10 @@ def run(args: argparse.Namespace, out: Path) -> str:
     everything = load_dataset(args.directory, positive_class=args.positive_class)
     dataset, images = read_images(everything, skip_bad=args.skip_bad_images, progress=partial(bar, desc="reading"))
     facts = audit(dataset, images, everything, progress=partial(bar, desc="comparing"))
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "audit.json", facts)
-    write_groups(out / "groups.csv", everything, facts["pairs"])
-    write_page(out / "audit.html", facts, images)
+    with replacing_folder(out) as beside:
+        write_json(beside / "audit.json", facts)
+        write_groups(beside / "groups.csv", everything, facts["pairs"])
+        write_page(beside / "audit.html", facts, images)
     return summary(facts, out)
 
 

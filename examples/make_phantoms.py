@@ -17,11 +17,8 @@ about patients.
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +26,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from tinyresnet.files import explain
+from tinyresnet.files import explain, replacing, replacing_folder, write_csv
 from tinyresnet.ich.phantom import KINDS, Phantom, make_phantom, panel_letter, stamp, visible_levels, window
 from tinyresnet.ich.report import write_json
 
@@ -99,9 +96,8 @@ def patients(count: int, slices: int, size: int, seed: int) -> Iterator[tuple[in
 
 def write(args: argparse.Namespace) -> None:
     """Everything into a folder beside, which takes its name when it is complete, and otherwise goes."""
-    beside = args.directory.with_name(f".{args.directory.name}.{os.getpid()}.part")
-    try:
-        (beside / "head_ct").mkdir(parents=True)
+    with replacing_folder(args.directory) as beside:
+        (beside / "head_ct").mkdir()
         drawn = patients(args.patients, args.slices, args.size, args.seed)
         bar = tqdm(drawn, "drawing phantoms", args.patients * args.slices, unit=" slices", leave=False, disable=None)
         rows = [write_slice(beside / "head_ct" / f"{n:03d}.png", n, patient, phantom, args.shortcut)
@@ -112,9 +108,6 @@ def write(args: argparse.Namespace) -> None:
         write_json(beside / "facts.json", {"synthetic": True, **chosen, "images": rows})
         command = " ".join(f"--{name} {value}" for name, value in chosen.items())
         (beside / "README.txt").write_text(f"{SYNTHETIC}\nMade by: python examples/make_phantoms.py DIR {command}\n")
-        os.rename(beside, args.directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_slice(path: Path, number: int, patient: int, phantom: Phantom, shortcut: float) -> dict:
@@ -122,14 +115,9 @@ def write_slice(path: Path, number: int, patient: int, phantom: Phantom, shortcu
     letter, told = panel_letter(phantom.facts, shortcut), PngInfo()
     told.add_text("Description", SYNTHETIC)
     grey = window(phantom.hu, *phantom.facts["window"])  # (size, size)
-    Image.fromarray(stamp(np.repeat(grey[..., None], 3, axis=-1), letter)[..., 0]).save(path, pnginfo=told)
+    with replacing(path) as beside:
+        Image.fromarray(stamp(np.repeat(grey[..., None], 3, axis=-1), letter)[..., 0]).save(beside, pnginfo=told)
     return {"id": number, "patient": patient, **phantom.facts, "letter": letter, "synthetic": True}
-
-
-def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    """A table."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
 
 
 if __name__ == "__main__":

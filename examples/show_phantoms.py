@@ -42,11 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.seed < 0 or args.output.suffix != ".png":
         parser.error(f"expected a seed from 0 on and a FILE.png, got {args.seed} and {args.output}")
-    rows = [cases(kind, PATIENTS_IN_WINDOWS if args.windows else PATIENTS, args.seed) for kind in KINDS]
     outlined = args.output.with_stem(f"{args.output.stem}_outlined")
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
+        rows = [cases(kind, PATIENTS_IN_WINDOWS if args.windows else PATIENTS, args.seed) for kind in KINDS]
         draw(rows, args.output, outlined, list(WINDOWS) if args.windows else ["brain"])
+    except KeyboardInterrupt:
+        print("\ninterrupted; at most the first page was written", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"show_phantoms: {explain(error)}", file=sys.stderr)
         return 2

@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.splits < 1:
             raise ValueError(f"--splits: expected at least 1, got {args.splits}")
+        if args.plot:  # before minutes of work
+            check_plot(args.plot)
         dataset, images = read_images(load_dataset(args.data_path))
         backbone = tinyresnet.load_model(args.weights)
         recipe = Features(backbone, features_of(backbone, images), dataset.labels)
@@ -52,10 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(in_words(accuracies, siblings if dataset.grouped else None))
         if args.plot:
             plot(accuracies, args.plot)
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written, the splits take minutes and are begun anew", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"split_noise: {explain(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def check_plot(path: Path) -> None:
+    """Raise ValueError unless a picture can be written there."""
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise ValueError(f"--plot: expected a FILE.png in a folder that is there, got {path}")
 
 
 def try_splits(dataset: Dataset, recipe: Features, splits: int) -> tuple[np.ndarray, np.ndarray]:

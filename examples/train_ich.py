@@ -19,6 +19,7 @@ import argparse
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from tinyresnet.ich.cases import Cases
 from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import run
 from tinyresnet.ich.features import Features
-from tinyresnet.ich.folder import begin_run, check_folder, end_run
+from tinyresnet.ich.folder import begin_run, check_folder, check_outside, end_run
 from tinyresnet.ich.looks import Look, looks
 from tinyresnet.ich.phantom import make_phantom
 from tinyresnet.ich.pointing import PATIENTS, score_pointing
@@ -79,7 +80,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         for name in Settings._fields))
     how.add_argument("--epochs", type=int, metavar="N")
     how.add_argument("-b", "--batch-size", type=int, metavar="N")
-    how.add_argument("--lr", type=float, metavar="LR", help="highest learning rate of Adam; it falls along a cosine")
+    how.add_argument("--lr", type=float, metavar="LR", help="highest rate of Adam, along a cosine; paper: constant")
     how.add_argument("--weight-decay", type=float, metavar="W")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="for phantoms, folds and training (default 0)")
     judge = parser.add_argument_group("how it is judged")
@@ -135,12 +136,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; the exit code is 2, with one line on stderr, for input that cannot be used."""
     args = parse(arguments)
     directory = args.output_dir or Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S")
+    start, begun = time.perf_counter(), args.resume
     try:
         check_folder(directory, resume=args.resume, overwrite=args.overwrite)
-        experiment(args, directory)
+        if args.data_path:
+            check_outside(directory, args.data_path)
+        jobs = jobs_of(args)  # nothing is written before the data are known to be good
+        begin(args, directory, jobs)
+        begun = True
+        experiment(args, directory, jobs, start)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; to go on: the same command without --overwrite, with --output-dir {directory} --resume",
-              file=sys.stderr)
+        then = f"to go on: the same command without --overwrite, with --output-dir {directory} --resume"
+        print(f"\ninterrupted; {then if begun else 'nothing was written'}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train_ich: {explain(error)}", file=sys.stderr)
@@ -148,14 +155,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def experiment(args: argparse.Namespace, directory: Path) -> None:
-    """Data, recipe, folds, numbers, figures, in this order; nothing is written before the data are known to be good."""
-    begin = time.perf_counter()
-    jobs = paper(args) if args.recipe == "paper" else {"": cross_validated(args) if args.data_path else phantoms(args)}
-    first = next(iter(jobs.values()))
+def jobs_of(args: argparse.Namespace) -> dict[str, Job]:
+    """What is to be done, by the name of its folder in that of the run."""
+    return paper(args) if args.recipe == "paper" else {"": cross_validated(args) if args.data_path else phantoms(args)}
+
+
+def begin(args: argparse.Namespace, directory: Path, jobs: dict[str, Job]) -> None:
+    """Make the folder, or see that it is the right one to go on with."""
+    facts = next(iter(jobs.values())).facts
     given = {name: value for name, value in vars(args).items() if name not in ("output_dir", "resume", "overwrite")}
-    inputs = {"images": first.facts["data"]["sha256"], "weights": first.facts["model"]["sha256"]}
+    inputs = {"images": facts["data"]["sha256"], "weights": facts["model"]["sha256"]}
     begin_run(directory, given, inputs, resume=args.resume)
+
+
+def experiment(args: argparse.Namespace, directory: Path, jobs: dict[str, Job], start: float) -> None:
+    """Recipe, folds, numbers, figures, in this order. start: of the clock."""
     if args.resume and (directory / "results.json").exists():
         print(f"this run has come to its end; its results are in {directory}")
         return
@@ -163,8 +177,8 @@ def experiment(args: argparse.Namespace, directory: Path) -> None:
     for name, job in jobs.items():
         results[name], shown[name] = learn_and_judge(job, directory / name, args.seed)
     whole = merged(results) if len(results) > 1 else results[""]
-    whole["seconds"] = round(time.perf_counter() - begin, 1)
-    note = note_of(first)
+    whole["seconds"] = round(time.perf_counter() - start, 1)
+    note = note_of(next(iter(jobs.values())))
     write_report(directory / "report.html", "Intracranial hemorrhage or not?", whole,
                  {name: directory / name for name in jobs}, shown, note)
     write_json(directory / "results.json", whole)
@@ -187,8 +201,9 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     recipe = job.new_recipe()
     others = job.baselines(recipe.backbone)  # before it learns anything
     outcomes, heads = run(recipe, job.plan, job.slices, directory, seed)
-    results = {**job.facts, **analyse(job.slices, outcomes, independent=protocol["recipe"] == "paper"),
-               **compared(others, job.slices, job.beside, outcomes)}
+    independent = protocol["recipe"] == "paper"  # single images were divided
+    results = {**job.facts, **analyse(job.slices, outcomes, independent=independent),
+               **compared(others, job.slices, job.beside, outcomes, independent=independent)}
     if isinstance(recipe, Features):
         results["exploratory"] = exploratory(recipe, job.slices, job.plan, seed)
     refer = results["referral"][job.plan[0].split][-1]["half_width"]
@@ -201,7 +216,8 @@ def learn_and_judge(job: Job, directory: Path, seed: int) -> tuple[dict, list[Lo
     Cases.of(classifier, job.slices, job.images, learned).save(directory / "cases.npz")
     if job.drawn:
         results["pointing_game"] = pointing(job, classifier)
-    return results, list(looks(classifier, job.slices, job.images, outcomes, note_of(job)))
+    masks = partial(mask_of, job) if job.drawn else None
+    return results, list(looks(classifier, job.slices, job.images, outcomes, note_of(job), masks))
 
 
 def pointing(job: Job, classifier: Classifier) -> dict:
@@ -209,8 +225,12 @@ def pointing(job: Job, classifier: Classifier) -> dict:
     bleeding = [row for row in job.plan[0].valid_rows if job.slices.labels[row]]
     _, first = np.unique(job.slices.groups[bleeding], return_index=True)
     rows = np.array(bleeding)[first[:PATIENTS]]
-    masks = [make_phantom(*(job.drawn[row][name] for name in ("seed", "kind", "level"))).mask for row in rows]
-    return score_pointing(classifier, [job.images[row] for row in rows], np.stack(masks))
+    return score_pointing(classifier, [job.images[row] for row in rows], np.stack([mask_of(job, row) for row in rows]))
+
+
+def mask_of(job: Job, row: int) -> np.ndarray:
+    """The blood of a phantom, drawn once more: (size, size) bool, with the field of view of its image."""
+    return make_phantom(*(job.drawn[row][name] for name in ("seed", "kind", "level"))).mask
 
 
 def merged(results: dict[str, dict]) -> dict:

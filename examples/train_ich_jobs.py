@@ -58,13 +58,7 @@ def phantoms(args: argparse.Namespace) -> Job:
     twins = make_twins(learn + test, seed=args.seed)
     slices = Slices([f"patient{g:04}-{i:04}" for i, g in enumerate(twins.groups)], twins.labels, twins.groups, True,
                     ("normal", "hemorrhage"))
-    network = getattr(tinyresnet, args.model) if args.model else SMALL
-
-    def new_backbone(rng: np.random.Generator) -> tinyresnet.ResNet:
-        model = network(2, rng=rng)
-        model.preprocessing = PREPROCESSING
-        return model
-
+    new_backbone = partial(untrained, getattr(tinyresnet, args.model) if args.model else SMALL)
     settings = settings_of(args, "scratch")
     images, test_rows = list(twins.images), np.flatnonzero(twins.groups >= learn)
     plan, beside = ([Fold("grouped", 0, 0, np.flatnonzero(twins.groups < patients), test_rows)]
@@ -75,6 +69,13 @@ def phantoms(args: argparse.Namespace) -> Job:
                           "folds": 1, "repeats": 1, "test_time_flip": True}}
     return Job(slices, images, partial(Scratch, new_backbone, twins.images, twins.labels, settings), plan, facts,
                lambda _: sighted(images, np.append(beside[0].train_rows, test_rows)), beside, twins.facts)
+
+
+def untrained(network: Callable[..., tinyresnet.ResNet], rng: np.random.Generator) -> tinyresnet.ResNet:
+    """A network for phantoms, with random weights."""
+    model = network(2, rng=rng)
+    model.preprocessing = PREPROCESSING
+    return model
 
 
 class Real(NamedTuple):

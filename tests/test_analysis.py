@@ -7,11 +7,11 @@ import pytest
 from toy_slices import toy_network, toy_slices
 
 from tinyresnet.calibration import brier, with_temperature
-from tinyresnet.ich.analysis import analyse, exact_intervals, exploratory
+from tinyresnet.ich.analysis import analyse, exploratory
 from tinyresnet.ich.experiment import Fold, Outcome, cross_validation, run
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.recipes import Fit
-from tinyresnet.metrics import MEASURES, binary_measures, clopper_pearson, with_intervals
+from tinyresnet.metrics import MEASURES, exact_intervals, binary_measures, clopper_pearson, with_intervals
 
 N = 40
 SLICES = toy_slices(N)
@@ -164,3 +164,15 @@ def test_the_temperature_of_a_run_stands_beside_its_score(tried):
     _, _, result, _ = tried
     for calibration in result["calibration"].values():
         assert calibration["temperature"] > 0 and calibration["brier_with_temperature"]["value"] < 0.25
+
+
+def test_of_independent_images_what_is_left_when_some_are_referred_has_exact_intervals():
+    tested = outcomes_of("as_written", 1)[:1]
+    (fold, fit, _), = tested
+    for entry in analyse(SLICES, tested, independent=True)["referral"]["as_written"]:
+        rest = np.abs(fit.probabilities - 0.5) >= entry["half_width"]
+        exact = exact_intervals(SLICES.labels[fold.valid_rows][rest], fit.probabilities[rest])
+        assert {name: entry[name] for name in ("accuracy", "sensitivity", "specificity")} == {
+            name: exact[name] for name in ("accuracy", "sensitivity", "specificity")}
+        k, n = int((~rest).sum()), len(rest)
+        assert entry["referred"] == dict(zip(("value", "low", "high"), (k / n, *clopper_pearson(k, n))))

@@ -206,6 +206,16 @@ def test_results_never_go_where_something_is_or_among_the_data(folder, tmp_path,
     assert (folder / "groups.csv").read_bytes() == before and (tmp_path / "full" / "groups.csv").read_text() == "mine"
 
 
+def test_interrupted_between_two_files_it_leaves_none(folder, tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyresnet.ich.audit.write_page", interrupt)
+    assert audit_dataset(folder, "--output-dir", tmp_path / "out") == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
 def test_a_folder_that_is_missing_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert audit_dataset(tmp_path / "nowhere", "--output-dir", tmp_path / "out") == 2
     assert capsys.readouterr().err.startswith("audit_dataset: ") and not (tmp_path / "out").exists()

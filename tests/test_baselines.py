@@ -157,7 +157,7 @@ def test_measures_come_by_name_and_split_and_fit_into_json(synthetic):
     assert measured["majority"]["grouped"]["accuracy"]["value"] < 0.6 < measured["metadata"]["grouped"]["accuracy"]["value"]
     assert ahead["metadata"]["grouped"]["roc_auc"]["value"] == pytest.approx(1 - auc["value"])
     told = [split for split in ahead["metadata"] if measured["metadata"][split]["accuracy"]["value"] > SUSPICIOUS]
-    assert len(found["warnings"]) == len(told)
+    assert len(found["warnings"]) == len(told) + 1 and found["warnings"][-1].startswith("plain: ")  # siblings
     json.dumps(found, allow_nan=False)
 
 
@@ -167,14 +167,19 @@ def results(**accuracies):
 
 
 def test_shortcuts_above_65_percent_are_warned_of_in_plain_words():
-    metadata, blanked = warnings_of(results(metadata=0.731, brain_blanked=0.66, bright_blob=0.9, majority=0.7))
-    assert "file metadata" in metadata and "0.73 (grouped folds" in metadata
+    metadata, blanked = warnings_of(results(metadata=0.731, brain_blanked=0.66, bright_blob=0.9, majority=0.7), {})
+    assert metadata.startswith("grouped: from file metadata") and "accuracy of 0.73 (" in metadata
     assert "brain blanked out" in blanked and "0.66" in blanked
 
 
 def test_nobody_is_warned_of_65_percent_or_of_what_looks_at_the_brain():
-    assert warnings_of(results(metadata=SUSPICIOUS, brain_blanked=0.5, bright_blob=0.99)) == []
-    assert warnings_of({}) == []
+    assert warnings_of(results(metadata=SUSPICIOUS, brain_blanked=0.5, bright_blob=0.99), {"grouped": 0.0}) == []
+    assert warnings_of({}, {}) == []
+
+
+def test_siblings_of_the_tested_among_the_learned_are_warned_of():
+    warning, = warnings_of({}, {"grouped": 0.0, "as_written": 0.625})
+    assert warning.startswith("as written: 62% of the tested slices have a sibling")
 
 
 # Permuted labels ------------------------------------------------------------------------------------------------------

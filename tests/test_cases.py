@@ -93,3 +93,27 @@ def test_no_cases_are_refused(cases, tmp_path):
                                           "labels": cases.labels[:0]}, {"names": [], "groups": [], "classes": list(CLASSES)})
     with pytest.raises(WeightsFileError, match="of 0 names"):
         Cases.load(tmp_path / "cases.npz")
+
+
+def test_strangeness_is_the_distance_from_the_middle_in_deviations_over_that_of_the_farthest(cases):
+    features = np.array([[1.0, 2], [-1, -2], [1, -2], [-1, 2], [3, 0], [-3, 0]])  # means 0, deviations a and b
+    z = features / features.std(axis=0)
+    farthest = np.sqrt((z ** 2).mean(axis=1)).max()
+    known = cases._replace(features=features)
+    assert known.strangeness(features[4]) == pytest.approx(1, rel=1e-5)
+    x = np.array([5.0, -7])
+    assert known.strangeness(x) == pytest.approx(np.sqrt(((x / features.std(axis=0)) ** 2).mean()) / farthest, rel=1e-5)
+
+
+@pytest.mark.shared
+def test_real_slices_are_like_each_other_and_photographs_are_not(shared, published, real_slices, real_features):
+    """1.23 for the strangest real slice, each without its own scan; from 2.2 on for photographs."""
+    from tinyresnet import load_model, read_image
+    from tinyresnet.ich.features import features_of
+
+    features, groups = real_features[0, 0], real_slices.groups
+    cases = Cases(features, None, None, [], [], [])
+    slices = [cases._replace(features=features[groups != groups[row]]).strangeness(features[row]) for row in range(200)]
+    photographs = [read_image(path) for path in sorted((shared / "data").rglob("*.jpg"))[:6]]
+    seen = features_of(load_model(published), photographs, views=["head"], mirrored=False)[0, 0]
+    assert max(slices) < 1.4 < min(map(cases.strangeness, seen))

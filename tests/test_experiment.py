@@ -7,10 +7,10 @@ from toy_slices import toy_network, toy_slices
 from tinyresnet.calibration import fit_temperature
 from tinyresnet.ich import experiment
 from tinyresnet.ich.experiment import (INNER_FOLDS, Fold, Outcome, Slices, cross_validation, inner_temperature, keep,
-                                       measure, out_of_fold, recall, rng_of, run)
+                                       measure, out_of_fold, recall, rng_of, run, siblings)
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.recipes import Fit, Head, Recipe
-from tinyresnet.metrics import MEASURES, binary_measures
+from tinyresnet.metrics import MEASURES, binary_measures, exact_intervals, with_intervals
 
 N = 48
 SLICES = toy_slices(N)
@@ -232,3 +232,27 @@ def test_a_measure_is_the_mean_over_repeats_and_no_image_counts_once_per_repeat(
         assert found["grouped"][name]["value"] == pytest.approx(np.mean(repeats))
     twice = [item._replace(fold=item.fold._replace(repeat=repeat)) for repeat in range(9) for item in SIX[1:2]]
     assert measure(slices, twice)["plain"] == found["plain"], "nine repeats of the same say no more than one"
+
+
+def told(seed):
+    """Outcomes of both splits with answers at random."""
+    rng = np.random.default_rng(seed)
+    return [Outcome(fold, Fit(rng.random(len(fold.valid_rows)), [], None)) for fold in BOTH_SPLITS]
+
+
+@pytest.mark.parametrize("split", ["plain", "grouped"])
+def test_measures_and_differences_of_a_split_are_of_its_own_answers_and_drawn_by_scan(split):
+    mine, other = told(0), told(1)
+    (_, p), (_, q) = (out_of_fold(outcomes, split) for outcomes in (mine, other))
+    assert measure(SLICES, mine)[split] == with_intervals(SLICES.labels, p, SLICES.groups)
+    assert measure(SLICES, mine, other)[split] == with_intervals(SLICES.labels, p, SLICES.groups, less=q)
+    singly = measure(SLICES, mine, independent=True)[split]
+    assert singly["roc_auc"] == with_intervals(SLICES.labels, p, None)["roc_auc"] != measure(SLICES, mine)[split]["roc_auc"]
+    assert singly["accuracy"] == exact_intervals(SLICES.labels, p[0])["accuracy"]
+
+
+def test_siblings_are_counted_among_the_tested():
+    slices = SLICES._replace(groups=np.array([0, 0, 1, 1] + list(range(2, N - 2))))
+    plan = [Fold("plain", 0, 0, np.array([0, 2, 3]), np.array([1, 4, 5])),
+            Fold("grouped", 0, 0, np.arange(4), np.arange(4, 9))]
+    assert siblings(slices, plan) == {"plain": pytest.approx(1 / 3), "grouped": 0}

@@ -278,6 +278,12 @@ def test_the_same_seed_gives_the_same_interval():
     assert with_intervals(*grouped_case(), seed=4) == with_intervals(*grouped_case(), seed=4)
 
 
+def test_as_many_groups_are_drawn_as_there_are():
+    found = with_intervals([0, 1] * 4, [0.5] * 8, None, measures=lambda labels, row, weights: {
+        "images": np.float64(8) if weights is None else weights.sum(axis=-1)})
+    assert set(found["images"].values()) == {8}
+
+
 def test_groups_may_have_names():
     labels, probabilities, groups = grouped_case(n=40)
     named = np.array([f"patient {group:03d}" for group in groups])

@@ -13,14 +13,14 @@ from toy_slices import toy_images, toy_labels, toy_network
 
 from tinyresnet import training
 from tinyresnet.ich import paper
-from tinyresnet.ich.analysis import exact_intervals, published
+from tinyresnet.ich.analysis import published
 from tinyresnet.ich.experiment import Fold, rng_of
 from tinyresnet.ich.paper import ARMS, PUBLISHED, TEST_FRACTION, Paper, arm_preprocessing
 from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.splits import stratified_split
 from tinyresnet.images import IMAGENET
 from tinyresnet.layers import BatchNorm2d
-from tinyresnet.metrics import binary_measures
+from tinyresnet.metrics import exact_intervals, binary_measures
 
 IMAGES, LABELS = toy_images(12), toy_labels(12)
 TRAIN, VALID = np.array([7, 0, 1, 2, 3, 5, 6, 8]), np.array([4, 11, 9, 10])

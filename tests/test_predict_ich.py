@@ -66,6 +66,29 @@ def test_the_probability_is_the_first_heads_and_the_range_that_of_the_folds_head
     assert found[1] < found[2]
 
 
+def test_what_shows_no_brain_or_is_like_no_slice_is_referred(run, head, ask, undrawn, tmp_path, monkeypatch):
+    save(tmp_path / "in" / "black.png", np.zeros((50, 50), np.uint8))
+    save(tmp_path / "in" / "head.png", head)
+    monkeypatch.setattr(Cases, "strangeness", lambda cases, features: 1.3)
+    _, (black, slice_) = ask(tmp_path / "in")
+    assert black["refer"] == "True" and black["problem"] == "no brain was found in the picture" and black["probability"]
+    assert slice_["problem"] == ""
+    monkeypatch.setattr(Cases, "strangeness", lambda cases, features: 1.5)
+    _, rows = ask(tmp_path / "in" / "head.png", out=tmp_path / "strange")
+    assert rows[0]["refer"] == "True" and "unlike all slices" in rows[0]["problem"]
+
+
+def test_a_name_too_long_for_two_pictures_is_shortened_and_the_row_keeps_it(run, ask, undrawn, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("tinyresnet.overlays.plot_maps", lambda image, maps, path, **options: drawn.append(str(path)))
+    names = [f"{'n' * 248}{letter}.png" for letter in "ab"]
+    for name in names:
+        save(tmp_path / "in" / name, run.images[3])
+    code, rows = ask(tmp_path / "in")
+    assert code == 0 and [row["image"] for row in rows] == names and len(set(drawn)) == 2
+    assert all(len(path.rsplit("/", 1)[-1]) < 100 for path in drawn)
+
+
 def test_a_slice_that_was_learned_from_is_known_and_another_is_not(run, head, ask, undrawn, tmp_path, capsys):
     save(tmp_path / "in" / "learned.png", run.images[3])
     save(tmp_path / "in" / "new.png", head)
@@ -269,7 +292,7 @@ def test_cases_of_another_run_are_refused(run, folder, ask, tmp_path, capsys):
 def test_an_output_folder_with_something_in_it_is_refused_and_stays_as_it_was(run, ask, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
-    assert refused(ask(save(tmp_path / "slice.png", run.images[0]))[0], capsys, "not empty")
+    assert refused(ask(save(tmp_path / "slice.png", run.images[0]))[0], capsys, "not an empty folder")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 

@@ -48,3 +48,18 @@ def test_what_cannot_be_used_is_refused_in_one_line(change, words, data, capsys)
     assert example("split_noise", *data[1], *change) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tinyresnet.ich.features.features_of", None)
+    for name in ("nowhere/splits.png", "splits.xyz"):
+        assert example("split_noise", *data[1], "--plot", tmp_path / name) == 2
+        assert "--plot: expected a FILE.png" in capsys.readouterr().err
+
+
+def test_interrupted_it_says_so(data, monkeypatch, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyresnet.ich.features.features_of", interrupt)
+    assert example("split_noise", *data[1]) == 130 and "interrupted" in capsys.readouterr().err

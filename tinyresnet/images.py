@@ -56,7 +56,9 @@ def _reason(error: Exception) -> str:
         return f"not an image in a format we read ({', '.join(FORMATS)})"
     if isinstance(error, IsADirectoryError):
         return "is a folder, not an image"
-    if isinstance(error, (ImageFileError, Image.DecompressionBombError)):
+    if isinstance(error, Image.DecompressionBombError):  # Pillow looks at the size first, and has a limit of its own
+        return f"too many pixels, expected at most {MAX_PIXELS:,} in all; make it smaller"
+    if isinstance(error, ImageFileError):
         return str(error)
     return f"cannot be decoded ({error}); the file is damaged or incomplete, fetch or export it again"
 

@@ -184,6 +184,18 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[fl
     return low, high
 
 
+def exact_intervals(labels: Array, probabilities: Array) -> dict[str, dict[str, float]]:
+    """Clopper's and Pearson's, for those measures that are a number of images out of another; none where that is 0.
+
+    Only for independent images, as clopper_pearson. Shapes: labels (n,) of 0 and 1, probabilities (n,), called from .5 on.
+    """
+    (TN, FP), (FN, TP) = confusion_matrix(labels, probabilities >= 0.5).tolist()
+    counts = {"accuracy": (TP + TN, TP + TN + FP + FN), "sensitivity": (TP, TP + FN), "specificity": (TN, TN + FP),
+              "precision": (TP, TP + FP)}
+    return {name: dict(zip(("value", "low", "high"), (k / n, *clopper_pearson(k, n))))
+            for name, (k, n) in counts.items() if n}
+
+
 def check_classes(name: str, values: ArrayLike) -> Array:
     """The classes (n,) as integers. Raises ValueError unless each is 0 or 1."""
     classes = np.asarray(values)

@@ -22,25 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinyresnet.files import replacing
+from tinyresnet.files import printable, replacing
 
 Array = NDArray
 
 STYLE = """
 body { margin: 0; color: #1a1a1a; background: #fff; font: 1rem/1.5 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+main { max-width: 62rem; margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
 h1, h2 { line-height: 1.2; }
 h2 { margin-top: 2.5rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
 td { white-space: nowrap; }
+td.long { white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .warning { color: #a40000; font-weight: bold; }
 figure { display: inline-block; max-width: 100%; margin: 0 1rem 1.5rem 0; vertical-align: top; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 22rem; font-size: .9rem; }
 """
+LONG = 60  # letters from which on a cell may have several lines
 HASH = b64encode(sha256(STYLE.encode()).digest()).decode()  # of the only style that a browser may apply
 TOP = f"""<!DOCTYPE html>
 <html lang="en">
@@ -49,14 +51,6 @@ TOP = f"""<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'sha256-{HASH}'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 """
-
-
-def printable(value: object) -> str:
-    """The value as text in which nothing but letters, signs and blanks is left: a terminal or a page obeys some others.
-
-    A character that moves the cursor, turns the direction of reading or is none becomes the replacement sign.
-    """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def escape(value: object) -> str:
@@ -105,7 +99,8 @@ class Page:
 
 def _cell(value: object) -> str:
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return f'<td class="number">{escape(value)}</td>' if number else f"<td>{escape(value)}</td>"
+    kind = ' class="number"' if number else ' class="long"' if len(str(value)) > LONG else ""
+    return f"<td{kind}>{escape(value)}</td>"
 
 
 def _png(image: Array) -> bytes:

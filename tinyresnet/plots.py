@@ -95,7 +95,7 @@ def _draw_pane(axes: Axes, runs: list[list[Mapping]], measure: str, color: str, 
             axes.fill_between(x, low, high, color=hue, alpha=0.15, linewidth=0)
         ends.append((float(y[-1]), hue))
     _write_ends(axes, ends, "{:.1f} %" if measure == "accuracy" else "{:.3f}")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _shade_epochs(axes: Axes, last: int, *, named: bool) -> None:
@@ -205,7 +205,7 @@ def plot_roc(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path
     axes.set_title("ROC curve" if len(curves) == 1 else "ROC curves", fontsize=13)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="lower right", framealpha=0.9, edgecolor="0.85")
-    _tidy(axes)
+    tidy(axes)
     save_figure(figure, path, note)
 
 
@@ -245,10 +245,10 @@ def _draw_growth(axes: Axes, points: Sequence[Mapping], axis: str, power: int) -
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    _tidy(axes)
+    tidy(axes)
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from tinyresnet.calibration import brier_with_interval, referred, reliability
-from tinyresnet.plots import BLACK, BLUE, DPI, GREY, ORANGE, save_figure, _tidy
+from tinyresnet.plots import BLACK, BLUE, DPI, GREY, ORANGE, save_figure, tidy
 
 Array = NDArray
 
@@ -42,7 +42,7 @@ def plot_reliability(labels: ArrayLike, probabilities: ArrayLike, path: str | Pa
     above.set_title("Reliability of the predicted probability", fontsize=13)
     _draw_histogram(below, np.asarray(labels), np.atleast_2d(probabilities), classes)
     below.set_xlabel(f"Predicted probability of {classes[1]}", fontsize=12)
-    _tidy(above)
+    tidy(above)
     save_figure(figure, path, note)
 
 
@@ -56,7 +56,7 @@ def _draw_histogram(axes: Axes, labels: Array, rows: Array, classes: Sequence[st
         floor = floor + heights
     axes.set_ylabel("Images", fontsize=12)
     axes.legend(loc="upper center", framealpha=0.9, edgecolor="0.85")
-    _tidy(axes)
+    tidy(axes)
 
 
 def plot_referral(labels: ArrayLike, probabilities: ArrayLike, path: str | Path, *, groups: ArrayLike | None = None,
@@ -78,5 +78,5 @@ def plot_referral(labels: ArrayLike, probabilities: ArrayLike, path: str | Path,
     axes.set_ylabel("Accuracy (%)", fontsize=12)
     axes.set_title("What is won by referring the doubtful images", fontsize=13)
     axes.legend(loc="lower right", framealpha=0.9, edgecolor="0.85")
-    _tidy(axes)
+    tidy(axes)
     save_figure(figure, path, note)

@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
 
-from tinyresnet.calibration import brier_with_interval, referred, reliability, with_temperature
+from tinyresnet.calibration import brier_with_interval, is_doubtful, referred, reliability, with_temperature
 from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure, out_of_fold, rng_of
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.paper import PUBLISHED
-from tinyresnet.metrics import MEASURES, binary_measures, clopper_pearson, confusion_matrix, with_intervals
+from tinyresnet.metrics import MEASURES, exact_intervals, with_intervals
 
 
 def analyse(slices: Slices, outcomes: Sequence[Outcome], *, independent: bool = False) -> dict[str, dict[str, Any]]:
     """{"metrics": {split: ...}, "calibration": {split: ...}, "referral": {split: ...}}, as results.json has them.
 
-    independent: images were divided singly and count singly, as in the paper; then proportions have exact intervals.
+    independent: as for `measure`.
     """
-    result: dict[str, dict] = {"metrics": {}, "calibration": {}, "referral": {}}
-    for split in dict.fromkeys(outcome.fold.split for outcome in outcomes):
+    result: dict[str, dict] = {"metrics": measure(slices, outcomes, independent=independent), "calibration": {},
+                               "referral": {}}
+    for split in result["metrics"]:
         rows, probabilities = out_of_fold(outcomes, split)
         labels, groups = slices.labels[rows], None if independent else slices.groups[rows]
-        measures = with_intervals(labels, probabilities, groups)
-        result["metrics"][split] = measures | (exact_intervals(labels, probabilities[0]) if independent else {})
         result["calibration"][split] = calibration(labels, probabilities, groups, outcomes, split)
-        result["referral"][split] = referred(labels, probabilities, groups=groups)
+        found = referred(labels, probabilities, groups=groups)
+        result["referral"][split] = [exactly(of, labels, probabilities[0]) for of in found] if independent else found
     return result
 
 
-def exact_intervals(labels: Array, probabilities: Array) -> dict[str, dict[str, float]]:
-    """Clopper's and Pearson's, for those measures that are a number of images out of another."""
-    (TN, FP), (FN, TP) = confusion_matrix(labels, probabilities >= 0.5).tolist()
-    counts = {"accuracy": (TP + TN, TP + TN + FP + FN), "sensitivity": (TP, TP + FN), "specificity": (TN, TN + FP),
-              "precision": (TP, TP + FP)}
-    return {name: dict(zip(("value", "low", "high"), (k / n, *clopper_pearson(k, n))))
-            for name, (k, n) in counts.items() if n}
+def exactly(referral: Mapping[str, Any], labels: Array, p: Array) -> dict[str, Any]:
+    """The same entry of `referred`, of independent images (n,): its proportions with exact intervals."""
+    doubtful = is_doubtful(p, referral["half_width"])  # (n,)
+    left = exact_intervals(labels[~doubtful], p[~doubtful])
+    part = exact_intervals(np.ones(len(p), int), doubtful)["accuracy"]
+    return {**referral, "referred": part, **{name: of for name, of in left.items() if name in referral}}
 
 
 def published() -> dict[str, dict[str, float]]:
-    """What the paper reports, with the intervals that so few images allow."""
+    """What the paper reports, with the intervals that so few images allow; no ROC-AUC can be had from its answers."""
     right, images = PUBLISHED
     labels = np.repeat([0, 1], images)
     answers = np.where(np.arange(2 * images) % images < right, labels, 1 - labels)
-    measures = binary_measures(labels, answers)
-    return {name: {"value": measures[name]} for name in MEASURES[:-1]} | exact_intervals(labels, answers)
+    measures = with_intervals(labels, answers, None) | exact_intervals(labels, answers)
+    return {name: measures[name] for name in MEASURES[:-1]}
 
 
 def calibration(labels: Array, probabilities: Array, groups: Array | None, outcomes: Sequence[Outcome],

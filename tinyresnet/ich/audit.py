@@ -9,7 +9,6 @@ Nothing is decided here: the audit proposes, a person looks.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from tinyresnet.files import replacing
+from tinyresnet.files import write_csv
 from tinyresnet.ich.dataset import Dataset, crop_to_head
 from tinyresnet.ich.duplicates import SAME, Pair, find_pairs, join
 from tinyresnet.ich.metadata import METADATA, metadata_features
@@ -113,9 +112,7 @@ def group_facts(everything: Dataset, pairs: Sequence[dict]) -> dict:
 def write_groups(path: Path, everything: Dataset, pairs: Sequence[dict]) -> None:
     """Write the proposal, "id,group" as load_dataset reads it; a group is called by its first image."""
     names = names_of(everything)
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        rows = zip(names, (names[first] for first in proposed_groups(everything, pairs)))
-        csv.writer(file).writerows([("id", "group"), *rows])
+    write_csv(path, ("id", "group"), zip(names, (names[first] for first in proposed_groups(everything, pairs))))
 
 
 # Shortcuts ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from tinyresnet.ich.brain import THIN, depth_in, interior, opened, small_grey
 from tinyresnet.ich.dataset import crop_to_head
-from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure
+from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure, siblings
 from tinyresnet.ich.features import features_of
 from tinyresnet.ich.metadata import metadata_features
 from tinyresnet.ich.recipes import Fit, Head
@@ -88,25 +88,28 @@ def out_of_fold_answers(features: Array, labels: Array, plan: Sequence[Fold]) ->
     return outcomes
 
 
-def compared(features: Mapping[str, Array], slices: Slices, plan: Sequence[Fold],
-             outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def compared(features: Mapping[str, Array], slices: Slices, plan: Sequence[Fold], outcomes: Sequence[Outcome], *,
+             independent: bool = False) -> dict[str, Any]:
     """{"baselines": {name: {split: {measure: {"value", "low", "high"}}}}, "ahead": the same of differences, "warnings"}.
 
     outcomes: the network's own; "ahead" says by how much it is better. plan: what baselines learn from, which may be
-    less, and the same tests.
+    less, and the same tests. independent: as for `measure`.
     """
     answers = {name: out_of_fold_answers(matrix, slices.labels, plan) for name, matrix in features.items()}
-    baselines = {name: measure(slices, answer) for name, answer in answers.items()}
-    return {"baselines": baselines, "ahead": {name: measure(slices, outcomes, answer) for name, answer in answers.items()},
-            "warnings": warnings_of(baselines)}
+    baselines = {name: measure(slices, answer, independent=independent) for name, answer in answers.items()}
+    ahead = {name: measure(slices, outcomes, answer, independent=independent) for name, answer in answers.items()}
+    return {"baselines": baselines, "ahead": ahead, "warnings": warnings_of(baselines, siblings(slices, plan))}
 
 
-def warnings_of(baselines: Mapping[str, dict]) -> list[str]:
-    """A sentence for every shortcut and split with an accuracy above SUSPICIOUS.
+def warnings_of(baselines: Mapping[str, dict], siblings: Mapping[str, float]) -> list[str]:
+    """A sentence for every shortcut and split with an accuracy above SUSPICIOUS, and for every split between siblings.
 
-    Takes the baselines of `compared`. bright_blob is no shortcut: it looks at the brain.
+    Takes the baselines of `compared` and what experiment.siblings gives. bright_blob is no shortcut: it sees the brain.
     """
-    return [f"from {told} alone, labels are told with an accuracy of {value:.2f} ({split} folds; a warning above "
-            f"{SUSPICIOUS}): a network can succeed without looking at the brain, and may have learned to"
-            for name, told in SHORTCUTS.items() for split, measures in baselines.get(name, {}).items()
-            if (value := measures["accuracy"]["value"]) > SUSPICIOUS]
+    shortcuts = [f"{split.replace('_', ' ')}: from {told} alone, labels are told with an accuracy of {value:.2f} (a warning "
+                 f"above {SUSPICIOUS}); a network can succeed without looking at the brain, and may have learned to"
+                 for name, told in SHORTCUTS.items() for split, measures in baselines.get(name, {}).items()
+                 if (value := measures["accuracy"]["value"]) > SUSPICIOUS]
+    return shortcuts + [f"{split.replace('_', ' ')}: {part:.0%} of the tested slices have a sibling, of the same scan, "
+                        "among those that were learned from; what recognises a head knows their label"
+                        for split, part in siblings.items() if part > 0]

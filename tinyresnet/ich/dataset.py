@@ -82,12 +82,16 @@ def load_dataset(directory: str | Path, *, positive_class: str | None = None, li
     return dataset if limit is None else dataset.subset(_balanced(labels, limit, np.random.default_rng(seed)))
 
 
-def _check_both_classes(labels: Array, classes: tuple[str, str], source: Path) -> None:
+def _check_both_classes(labels: Array, classes: tuple[str, str], source: Path,
+                        skipped: Sequence[tuple[Path, str]] = ()) -> None:
     positives = int(labels.sum())
+    left_out = f"; {len(skipped)} unreadable images were left out, the first: {skipped[0][1]}" if skipped else ""
+    if not len(labels):
+        raise DatasetError(f"{source}: no image is left{left_out}")
     if positives in (0, len(labels)):
         there, missing = classes if positives == 0 else classes[::-1]
         raise DatasetError(f"{source}: all {len(labels)} images are {there!r} and none {missing!r}, expected images of "
-                           "both classes; add some of the other")
+                           f"both classes; add some of the other{left_out}")
 
 
 def _balanced(labels: Array, limit: int, rng: np.random.Generator) -> Array:
@@ -211,7 +215,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # utf-8-sig: Excel writes a byte-order mark
             reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
+            lines = [(number, [cell.strip() for cell in cells])
+                     for number, cells in enumerate(reader, start=1) if "".join(cells).strip()]
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: not UTF-8 at byte {error.start}; save it again as CSV UTF-8") from error
     except csv.Error as error:
@@ -257,7 +262,7 @@ def read_images(dataset: Dataset, *, skip_bad: bool = False,
                 raise ImageFileError(f"{error}; to leave out what cannot be read, pass --skip-bad-images") from error
             skipped.append((path, str(error)))
     read = replace(dataset.subset(np.array(keep, dtype=np.int64)), skipped=skipped)
-    _check_both_classes(read.labels, read.classes, read.source)
+    _check_both_classes(read.labels, read.classes, read.source, skipped)
     return read, images
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tinyresnet.calibration import fit_temperature
 from tinyresnet.ich.recipes import Fit, Head, Recipe
 from tinyresnet.ich.splits import stratified_group_folds
-from tinyresnet.metrics import with_intervals
+from tinyresnet.metrics import exact_intervals, with_intervals
 from tinyresnet.weights import read_arrays, write_arrays
 
 INNER_FOLDS = 4
@@ -136,14 +136,26 @@ def out_of_fold(outcomes: Sequence[Outcome], split: str) -> tuple[Array, Array]:
     return rows, np.array([[answers[row] for row in rows.tolist()] for answers in repeats.values()])
 
 
-def measure(slices: Slices, outcomes: Sequence[Outcome], less: Sequence[Outcome] | None = None) -> dict[str, dict]:
+def measure(slices: Slices, outcomes: Sequence[Outcome], less: Sequence[Outcome] | None = None, *,
+            independent: bool = False) -> dict[str, dict]:
     """{split: {measure: {"value", "low", "high"}}}: means over repeats, 95 % bootstrap over groups.
 
     less: another method's outcomes of the same folds; then it is the difference that is measured.
+    independent: images were divided singly and count singly, as in the paper; then proportions have exact intervals.
     """
     metrics = {}
     for split in dict.fromkeys(outcome.fold.split for outcome in outcomes):
         rows, probabilities = out_of_fold(outcomes, split)
+        labels, groups = slices.labels[rows], None if independent else slices.groups[rows]
         others = None if less is None else out_of_fold(less, split)[1]
-        metrics[split] = with_intervals(slices.labels[rows], probabilities, slices.groups[rows], less=others)
+        exact = exact_intervals(labels, probabilities[0]) if independent and less is None else {}
+        metrics[split] = with_intervals(labels, probabilities, groups, less=others) | exact
     return metrics
+
+
+def siblings(slices: Slices, plan: Sequence[Fold]) -> dict[str, float]:
+    """{split: part of the tested images of which another image of the same group was learned from}."""
+    parts: dict[str, list[Array]] = {}
+    for fold in plan:
+        parts.setdefault(fold.split, []).append(np.isin(slices.groups[fold.valid_rows], slices.groups[fold.train_rows]))
+    return {split: float(np.concatenate(part).mean()) for split, part in parts.items()}

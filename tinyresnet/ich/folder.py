@@ -19,6 +19,12 @@ FOLD_FILE = re.compile(r"(grouped|plain)-\d+-\d+(\.part)?\.npz")  # what experim
 PARTS = ("", *ARMS)  # folders of a run: its own, and one an arm of the paper's experiment
 
 
+def check_outside(directory: Path, source: Path) -> None:
+    """Raise ValueError for an output folder in the data set: what is written there would be taken for data."""
+    if directory.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{directory} lies in the data set {source} and would be taken for data; give another --output-dir")
+
+
 def check_folder(directory: Path, *, resume: bool, overwrite: bool) -> None:
     """Raise ValueError if the output folder may not be used; changes nothing."""
     if resume and not (directory / "args.json").exists():

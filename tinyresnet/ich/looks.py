@@ -23,6 +23,7 @@ from tinyresnet.ich.classifier import Classifier
 from tinyresnet.ich.experiment import Fold, Outcome, Slices, out_of_fold
 from tinyresnet.ich.recipes import last_stages
 from tinyresnet.ich.views import seen
+from tinyresnet.images import resize
 from tinyresnet.overlays import Case, plot_maps, plot_nearest
 
 WRONG, RIGHT = 16, 6  # cases shown at most; of right ones as many of each class
@@ -41,8 +42,11 @@ class Look(NamedTuple):
 
 
 def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outcomes: Sequence[Outcome],
-          note: str) -> Iterator[Look]:
-    """The most surely wrong cases of the first split, then right ones of both classes, from the surest to the least sure."""
+          note: str, mask_of: Callable[[int], Array] | None = None) -> Iterator[Look]:
+    """The most surely wrong cases of the first split, then right ones of both classes, from the surest to the least sure.
+
+    mask_of: of an image's row the truth to outline, where it is known: (h, w) bool, the field of view of the first view.
+    """
     rows, repeats = out_of_fold(outcomes, outcomes[0].fold.split)
     probabilities = repeats.mean(axis=0)  # (m,)
     features = classifier.features_of_view(images)  # (n, C)
@@ -57,10 +61,17 @@ def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outco
         title = (f"{slices.names[row]}: {slices.classes[1]} {p:.2f}, true label {case.label}"
                  f"{'; maps of the final network, which has learned from this slice' if has_learned else ''}")
         maps = {**grad_cams(classifier, images[row], head), "occlusion": covered(classifier, images[row], head)}
+        truth = fitted(mask_of(row), case.image) if mask_of else None
         yield Look(title, bool((p >= 0.5) == slices.labels[row]),
                    drawn(partial(plot_maps, case.image, maps, class_name=slices.classes[1], probability=p, label=case.label,
-                                 note=note)),
+                                 mask=truth, note=note)),
                    drawn(partial(plot_nearest, case, neighbours, similarities[0], note=note)))
+
+
+def fitted(mask: Array, image: Array) -> Array | None:
+    """The mask at the size of the image (H, W, 3), (H, W) bool; None if it is empty."""
+    small = resize(mask.astype(np.float32), image.shape[:2]) > 0.5
+    return small if small.any() else None
 
 
 def judge_of(row: int, outcomes: Sequence[Outcome], heads: int) -> tuple[Fold, int]:

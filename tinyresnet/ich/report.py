@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tinyresnet.files import replacing
+from tinyresnet.files import replacing, write_csv
 from tinyresnet.ich.experiment import Outcome, Slices, out_of_fold
 from tinyresnet.metrics import confusion_matrix
 from tinyresnet.plots import plot_confusion_matrix, plot_roc, plot_training_progress
@@ -43,12 +42,11 @@ def versions() -> dict[str, str]:
 
 def write_tables(directory: Path, slices: Slices, outcomes: Sequence[Outcome]) -> None:
     """predictions.csv, a row a tested image, and summary.csv, a row an epoch."""
-    _write_csv(directory / "predictions.csv",
-               ("split", "repeat", "fold", "image", "label", "group", "probability"),
-               ((*fold[:3], slices.names[row], slices.labels[row], slices.groups[row], f"{p:.6f}")
-                for fold, fit, _ in outcomes for row, p in zip(fold.valid_rows, fit.probabilities)))
-    _write_csv(directory / "summary.csv", ("split", "repeat", "fold", *EPOCH_COLUMNS),
-               ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit, _ in outcomes for row in fit.history))
+    write_csv(directory / "predictions.csv", ("split", "repeat", "fold", "image", "label", "group", "probability"),
+              ((*fold[:3], slices.names[row], slices.labels[row], slices.groups[row], f"{p:.6f}")
+               for fold, fit, _ in outcomes for row, p in zip(fold.valid_rows, fit.probabilities)))
+    write_csv(directory / "summary.csv", ("split", "repeat", "fold", *EPOCH_COLUMNS),
+              ((*fold[:3], *(row[column] for column in EPOCH_COLUMNS)) for fold, fit, _ in outcomes for row in fit.history))
 
 
 def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], note: str, batch_size: int | None) -> None:
@@ -64,7 +62,7 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
         steps = math.ceil(len(outcomes[0].fold.train_rows) / batch_size) if batch_size else None
         plot_training_progress(history, directory / "training_progress.png", note=folds, iterations_per_epoch=steps)
     answers = {split: out_of_fold(outcomes, split) for split in splits}
-    curves = {split: (slices.labels[rows], probabilities[0]) for split, (rows, probabilities) in answers.items()}
+    curves = {split.replace("_", " "): (slices.labels[rows], repeats[0]) for split, (rows, repeats) in answers.items()}
     rows, probabilities = answers[splits[0]]
     labels, groups = slices.labels[rows], slices.groups[rows]
     repeats = max(fold.repeat for fold, *_ in outcomes) + 1
@@ -74,7 +72,8 @@ def write_figures(directory: Path, slices: Slices, outcomes: Sequence[Outcome], 
     plot_roc(curves, directory / "roc.png", note=f"Repeat 1 of {repeats}. {note}" if repeats > 1 else note)
     every = f"{splits[0].capitalize()} folds, all repeats. {note}" if repeats > 1 else note
     plot_reliability(labels, probabilities, directory / "reliability.png", groups=groups, classes=slices.classes, note=every)
-    plot_referral(labels, probabilities, directory / "referral.png", groups=groups, note=every)
+    if not batch_size:  # of some forty images every point would be a handful
+        plot_referral(labels, probabilities, directory / "referral.png", groups=groups, note=every)
 
 
 def table(metrics: dict[str, dict]) -> str:
@@ -91,10 +90,3 @@ def interval(measure: Mapping[str, float]) -> str:
     """"0.864 (0.824 to 0.905)"; what has no interval alone."""
     around = f" ({measure['low']:.3f} to {measure['high']:.3f})" if "low" in measure else ""
     return f"{measure['value']:.3f}{around}"
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with replacing(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyresnet.ich.looks import WRONG, Look
+from tinyresnet.ich.paper import EXPERIMENT
 from tinyresnet.ich.report import interval
 from tinyresnet.page import Page
 
@@ -28,6 +29,13 @@ MAPS = (f"At most {WRONG} are shown. Bright: what speaks for the positive class.
         "to its own maximum, however small that is. Below, the training cases that resemble the slice most to the network: "
         "framed blue with the same label, orange with the other. Probabilities are means over repeats and views; maps show "
         "the first view, by a head that has not learned from the slice, unless it says so.")
+OUTLINED = " The outline on the slice is the blood that was drawn, where the truth is known."
+SINGLY = ("In brackets 95 % intervals: Clopper and Pearson's for accuracy, sensitivity, specificity and precision, for the "
+          "others a bootstrap over images, which knows of no mistake where none was made. Both take slices to be "
+          "independent, and those of one scan are not.")
+BY_SCAN = "In brackets 95 % intervals: bootstrap over scans or patients."
+SPLITS = {"grouped": " Grouped: no scan or patient was learned from and asked about at once.",
+          "plain": " Plain: slices of a scan may have been, which flatters."}
 LIMITS = (
     "The interval says how the figure would vary with other patients of the same kind. It does not know other hospitals, "
     "other scanners, or how these pictures were chosen.",
@@ -44,6 +52,8 @@ def write_report(path: Path, title: str, results: Mapping[str, Any], folders: Ma
     for warning in results.get("warnings", []):
         page.paragraph(f"Warning: {warning}.", warning=True)
     page.paragraph(summary(results))
+    if results["protocol"]["recipe"] == "paper":
+        page.paragraph(EXPERIMENT)
     add_measures(page, results)
     add_comparisons(page, results)
     add_calibration(page, results)
@@ -55,7 +65,7 @@ def write_report(path: Path, title: str, results: Mapping[str, Any], folders: Ma
         for name, caption in FIGURES.items():
             if (folder / name).exists():
                 page.figure((folder / name).read_bytes(), caption, caption, zoom=ZOOM)
-        add_looks(page, looks[part], of_part)
+        add_looks(page, looks[part], of_part, f"{MAPS}{OUTLINED if 'pointing_game' in results else ''}")
     page.heading("What was run, on what")
     page.table(("", ""), facts_of(results))
     page.heading("Limits")
@@ -91,9 +101,8 @@ def add_measures(page: Page, results: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for measures in metrics.values() for name in measures))
     page.table(("", *map(worded, metrics)), [
         (worded(name), *(interval(of[name]) if name in of else "" for of in metrics.values())) for name in names])
-    page.paragraph("In brackets 95 % intervals: bootstrap over scans or patients; where images were divided singly, "
-                   "Clopper and Pearson's. Grouped: no scan was learned from and asked about at once. Plain: slices of a "
-                   "scan may have been, which flatters.")
+    said = "".join(words for split, words in SPLITS.items() if split in metrics)
+    page.paragraph(SINGLY if results["protocol"]["recipe"] == "paper" else f"{BY_SCAN}{said}")
 
 
 def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
@@ -102,7 +111,7 @@ def add_comparisons(page: Page, results: Mapping[str, Any]) -> None:
             ("baselines", "What it must beat", "Bright blob is a rule of four numbers, majority looks at nothing. Metadata "
              "and brain blanked, where they stand here, never see the brain: what they know, a network may have learned "
              "instead of medicine."),
-            ("ahead", "By how much it is better than these", "The difference, from the same draws of scans for both. Where "
+            ("ahead", "By how much it is better than these", "The difference, from the same draws for both. Where "
              "the interval reaches below 0, it is not shown that the network is better."),
             ("exploratory", "What else might have been done", "Exploratory: tried on the same images that judge them. The "
              "best of these is no result.")):
@@ -145,12 +154,15 @@ def add_pointing(page: Page, found: Mapping[str, Any]) -> None:
                    "the middle of a cell.")
 
 
-def add_looks(page: Page, looks: Iterable[Look], of_part: str) -> None:
-    """The mistakes, then some right answers."""
+def add_looks(page: Page, looks: Iterable[Look], of_part: str, words: str) -> None:
+    """The mistakes, then some right answers. words: how to read them."""
     looks = list(looks)
     wrong, right = [look for look in looks if not look.right], [look for look in looks if look.right]
     page.heading(f"Mistakes, the surest first{of_part}")
-    page.paragraph(MAPS if wrong else "There are none.")
+    if not wrong:
+        page.paragraph("There are none.")
+    if looks:
+        page.paragraph(words)
     for heading, cases in (("", wrong), (f"Right answers, from the surest to the least sure{of_part}", right)):
         if heading and cases:
             page.heading(heading)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy import ndarray as Array
 from tqdm import tqdm
 
-from tinyresnet.ich.phantom import KINDS, LEVELS, WINDOWS, Phantom, make_phantom, panel_letter, shows_blood, stamp, window
+from tinyresnet.ich.phantom import (KINDS, LEVELS, WINDOWS, Phantom, make_phantom, panel_letter, shows_blood, stamp,
+                                    three_windows)
 from tinyresnet.images import Preprocessing, augment, preprocess, resize
 from tinyresnet.loss import cross_entropy
 
@@ -69,8 +70,7 @@ def as_seen(phantom: Phantom, size: int) -> Array:
     The brain in the window of that scan (width 70 to 130, level 32 to 48 HU), stroke and subdural in fixed ones; made
     smaller as the finer pixels of a real image are.
     """
-    windows = phantom.facts["window"], STROKE, WINDOWS["subdural"]
-    return resize(np.stack([window(phantom.hu, width, level) for width, level in windows], axis=-1), (size, size))
+    return resize(three_windows(phantom.hu, (phantom.facts["window"], STROKE, WINDOWS["subdural"])), (size, size))
 
 
 def read_twins(images: Array, rng: np.random.Generator | None) -> Array:
