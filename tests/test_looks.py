@@ -94,7 +94,7 @@ def test_where_only_the_final_head_was_kept_it_explains_and_the_title_says_that_
     final = run.classifier._replace(weight=run.classifier.weight[:1], bias=run.classifier.bias[:1])
     found = list(looks(final, run.slices, run.images, run.outcomes, NOTE))
     assert {look.maps.args[1]["head"] for look in found} == {0}
-    assert all(look.title.endswith("maps of the final network, which has learned from this slice") for look in found)
+    assert all(look.title.endswith("by the final network, which has learned from this slice") for look in found)
 
 
 def test_a_single_division_is_its_own_final_fit_and_knows_no_slice_that_it_tests(run, undrawn):
@@ -104,6 +104,21 @@ def test_a_single_division_is_its_own_final_fit_and_knows_no_slice_that_it_tests
     found = list(looks(final, run.slices, run.images, single, NOTE))
     assert len(found) == 5 and {int(look.title[:3]) for look in found} <= set(range(18, 24))
     assert not any("has learned" in look.title for look in found)
+
+
+def test_where_the_truth_is_known_it_is_outlined_at_the_size_of_the_slice(run, undrawn):
+    def mask_of(row):
+        mask = np.zeros((20, 20), bool)
+        mask[5:10, :10] = row >= 3
+        return mask
+
+    for look in looks(run.classifier, run.slices, run.images, run.outcomes, NOTE, mask_of):
+        mask, (H, W, _) = look.maps.keywords["mask"], look.maps.args[0].shape
+        if int(look.title[:3]) < 3:
+            assert mask is None, "nothing to outline"
+        else:
+            assert mask.shape == (H, W) and mask.mean() == pytest.approx(1 / 8, abs=0.03)
+            assert mask[int(0.37 * H), int(0.25 * W)] and not mask[int(0.75 * H)].any()
 
 
 def test_fewer_training_images_than_neighbours_are_all_shown(run, undrawn):

@@ -59,7 +59,7 @@ def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outco
                                   shortened(str(slices.groups[i]))) for i in (row, *fold.train_rows[near[0]]))
         has_learned = head == 0 and len(outcomes) > 1
         title = (f"{slices.names[row]}: {slices.classes[1]} {p:.2f}, true label {case.label}"
-                 f"{'; maps of the final network, which has learned from this slice' if has_learned else ''}")
+                 f"{'; maps and neighbours by the final network, which has learned from this slice' if has_learned else ''}")
         maps = {**grad_cams(classifier, images[row], head), "occlusion": covered(classifier, images[row], head)}
         truth = fitted(mask_of(row), case.image) if mask_of else None
         yield Look(title, bool((p >= 0.5) == slices.labels[row]),
@@ -69,8 +69,8 @@ def looks(classifier: Classifier, slices: Slices, images: Sequence[Array], outco
 
 
 def fitted(mask: Array, image: Array) -> Array | None:
-    """The mask at the size of the image (H, W, 3), (H, W) bool; None if it is empty."""
-    small = resize(mask.astype(np.float32), image.shape[:2]) > 0.5
+    """The mask at the size of the image (H, W, 3), (H, W) bool, with pixels that it covers by a third; None if empty."""
+    small = resize(mask.astype(np.float32), image.shape[:2]) > 1 / 3
     return small if small.any() else None
 
 
