@@ -31,6 +31,16 @@ def pytest_addoption(parser, pluginmanager):
         pytest_options.pytest_addoption(parser)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads these options
+def pytest_cmdline_main(config):
+    """The whole suite runs in two processes where pytest-xdist is installed, unless -n says otherwise."""
+    option, worker = config.option, hasattr(config, "workerinput")
+    whole = config.args_source is not config.ArgsSource.ARGS and not (option.collectonly or option.usepdb)
+    graded = option.student is not None or option.task
+    if whole and not graded and not worker and config.pluginmanager.has_plugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = 2, "loadfile"  # of a file's fixtures each is made once
+
+
 def pytest_configure(config):
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
@@ -223,11 +233,11 @@ def real_slices(shared):
 
 @pytest.fixture(scope="session")
 def real_features(published, real_images):
-    """What the recipe features reads of them, (V, M, n, C): it takes half a minute."""
+    """What the recipe features reads of them without mirrors, (V, 1, n, C): it takes a quarter of a minute."""
     from tinyresnet import load_model
     from tinyresnet.ich.features import features_of
 
-    return features_of(load_model(published), real_images)
+    return features_of(load_model(published), real_images, mirrored=False)
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from kit import LIBRARY, SUBJECTS, built, check_values, inside_the_library, normal, with_the_rest_of_layer
 
-from tinyresnet import resnet, resnet18
+from tinyresnet import resnet
 from tinyresnet.gradcheck import NETWORK_BOUND, directional_errors
 
 IMAGES = (2, 33, 40, 3)
 
 
 @pytest.mark.parametrize("model, size", [
-    (lambda: resnet18(7), (33, 40)),
+    (lambda: resnet.ResNet(resnet.BasicBlock, (2, 2, 2, 2), 7, width=8), (33, 40)),
     (lambda: resnet.ResNet(resnet.Bottleneck, (3, 4, 6, 3), 5, width=4), (33, 40)),
     (lambda: resnet.ResNet(resnet.Bottleneck, (1, 1, 1, 1), 5, width=4, stride_in_1x1=True, caffe_pool=True), (40, 33)),
-], ids=["ResNet-18", "thin ResNet-50", "thin v1 with Caffe's pooling"])
+], ids=["thin ResNet-18", "thin ResNet-50", "thin v1 with Caffe's pooling"])
 def test_the_gradient_of_a_whole_network_holds_along_random_directions(model, size):
     model = model().astype(np.float64)
     errors = directional_errors(model, normal(2, *size, 3)).require(NETWORK_BOUND)
