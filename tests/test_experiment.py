@@ -253,6 +253,6 @@ def test_measures_and_differences_of_a_split_are_of_its_own_answers_and_drawn_by
 
 def test_siblings_are_counted_among_the_tested():
     slices = SLICES._replace(groups=np.array([0, 0, 1, 1] + list(range(2, N - 2))))
-    plan = [Fold("plain", 0, 0, np.array([0, 2, 3]), np.array([1, 4, 5])),
+    plan = [Fold("plain", 0, 0, np.array([0, 2, 3, 6, 7]), np.array([1, 4, 5])),
             Fold("grouped", 0, 0, np.arange(4), np.arange(4, 9))]
     assert siblings(slices, plan) == {"plain": pytest.approx(1 / 3), "grouped": 0}
