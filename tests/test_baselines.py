@@ -82,11 +82,11 @@ def test_the_bright_blob_tells_a_large_bleed_from_none():
         assert bleeding[0] > normal[0] + 0.1, seed
 
 
-def painted(image, radius, stretch=1):
+def painted(image, radius, stretch=1, grey=215):
     """The four numbers of a phantom with a disc, or an ellipse, of blood in its middle."""
     image = image.copy()
     i, j = np.mgrid[-64:64, -64:64]
-    image[np.hypot(i * stretch, j) < radius] = 215
+    image[np.hypot(i * stretch, j) < radius] = grey
     return bright_blob(image)
 
 
@@ -96,6 +96,14 @@ def test_the_numbers_of_the_bright_blob_mean_what_they_say():
     assert larger[0] / disc[0] == pytest.approx(2, abs=0.25)  # twice the radius; edges are blurred over a pixel or two
     assert 0.5 < disc[1] < 1 and disc[3] <= 1.01  # between the brain's median and bone
     assert disc[2] > 0.8 > 0.5 > flat[2]  # a disc fills itself, an ellipse of 4 : 1 a quarter
+
+
+@pytest.mark.parametrize("brightness, counts", [(0.15, False), (0.4, True)])
+def test_from_a_quarter_of_the_way_to_bone_on_it_is_bright(brightness, counts):
+    image = picture(1, "normal")
+    middle = np.median(image[brain_mask(image)])
+    found = painted(image, 14, grey=round(middle + brightness * (255 - middle)))[0]
+    assert (found > 0.2) == counts, found  # a disc of this radius is a twentieth of the brain
 
 
 def test_a_bright_rim_along_the_skull_is_no_blob():

@@ -21,6 +21,7 @@ from tinyresnet.ich.splits import stratified_split
 from tinyresnet.images import IMAGENET
 from tinyresnet.layers import BatchNorm2d
 from tinyresnet.metrics import exact_intervals, binary_measures
+from tinyresnet.optim import Adam
 
 IMAGES, LABELS = toy_images(12), toy_labels(12)
 TRAIN, VALID = np.array([7, 0, 1, 2, 3, 5, 6, 8]), np.array([4, 11, 9, 10])
@@ -203,6 +204,15 @@ def test_the_same_seed_gives_the_same_answers_whatever_was_fitted_before(recipe)
 def test_the_rate_stays_and_every_epoch_is_judged_for_the_figure(recipe):
     history = fitted(recipe).history
     assert [row["lr"] for row in history] == [1e-3, 1e-3] and all(row["valid_accuracy"] is not None for row in history)
+
+
+def test_adam_decays_weights_only_as_far_as_it_is_told(recipe, monkeypatch):
+    made = []
+    monkeypatch.setattr(paper, "Adam", lambda model, lr, **options: made.append((lr, options)) or Adam(model, lr, **options))
+    for decay in (0.0, 0.01):
+        recipe.settings = recipe.settings._replace(weight_decay=decay, epochs=1)
+        fitted(recipe)
+    assert made == [(recipe.settings.lr, {"weight_decay": 0.0}), (recipe.settings.lr, {"weight_decay": 0.01})]
 
 
 def test_the_answer_is_the_networks_for_the_slice_as_it_is(recipe):
