@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from tinyresnet.files import explain, replacing
 from tinyresnet.ich.phantom import KINDS, LEVELS, WINDOWS, Phantom, make_phantom, shows_blood, window
@@ -45,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     outlined = args.output.with_stem(f"{args.output.stem}_outlined")
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        rows = [cases(kind, PATIENTS_IN_WINDOWS if args.windows else PATIENTS, args.seed) for kind in KINDS]
+        rows = [cases(kind, PATIENTS_IN_WINDOWS if args.windows else PATIENTS, args.seed)
+                for kind in tqdm(KINDS, "drawing phantoms", leave=False, disable=None)]
         draw(rows, args.output, outlined, list(WINDOWS) if args.windows else ["brain"])
     except KeyboardInterrupt:
         print("\ninterrupted; at most the first page was written", file=sys.stderr)

@@ -11,7 +11,7 @@ from tinyresnet.ich.analysis import analyse, exploratory
 from tinyresnet.ich.experiment import Fold, Outcome, cross_validation, run
 from tinyresnet.ich.features import Features
 from tinyresnet.ich.recipes import Fit
-from tinyresnet.metrics import MEASURES, exact_intervals, binary_measures, clopper_pearson, with_intervals
+from tinyresnet.metrics import MEASURES, binary_measures, clopper_pearson, exact_intervals, with_intervals
 
 N = 40
 SLICES = toy_slices(N)

@@ -20,7 +20,7 @@ from tinyresnet.ich.recipes import Settings
 from tinyresnet.ich.splits import stratified_split
 from tinyresnet.images import IMAGENET
 from tinyresnet.layers import BatchNorm2d
-from tinyresnet.metrics import exact_intervals, binary_measures
+from tinyresnet.metrics import binary_measures, exact_intervals
 from tinyresnet.optim import Adam
 
 IMAGES, LABELS = toy_images(12), toy_labels(12)

@@ -249,12 +249,14 @@ def _draw_growth(axes: Axes, points: Sequence[Mapping], axis: str, power: int) -
 
 
 def tidy(axes: Axes) -> None:
+    """A light grid behind the curves, and no frame above and to the right."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def save_figure(figure: Figure, path: str | Path, note: str) -> None:
+    """Write the figure with the note below it, complete or not at all; raises OSError naming the file if it cannot be."""
     if note:
         lines = math.ceil(len(note) / (12 * figure.get_figwidth()))  # about as many letters fit into an inch
         figure.supxlabel(textwrap.fill(note, len(note) // lines + 8), fontsize=10, color=GREY, style="italic")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from tqdm import tqdm
 
 from tinyresnet.calibration import brier_with_interval, is_doubtful, referred, reliability, with_temperature
 from tinyresnet.ich.experiment import Fold, Outcome, Slices, measure, out_of_fold, rng_of
@@ -68,4 +69,5 @@ def exploratory(recipe: Features, slices: Slices, plan: Sequence[Fold], seed: in
     best of them is no result.
     """
     return {name: measure(slices, [Outcome(fold, variant.fit(fold.train_rows, fold.valid_rows, rng_of(fold, seed)))
-                                   for fold in plan]) for name, variant in recipe.variants()}
+                                   for fold in plan])
+            for name, variant in tqdm(recipe.variants(), "variants", leave=False, disable=None)}

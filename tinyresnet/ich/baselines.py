@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 from scipy import ndimage
+from tqdm import tqdm
 
 from tinyresnet.ich.brain import THIN, depth_in, interior, opened, small_grey
 from tinyresnet.ich.dataset import crop_to_head
@@ -48,7 +49,7 @@ def sighted(images: Sequence[Array], rows: Array) -> dict[str, Array]:
     Enough for twins: they have no files, and differ in nothing but what is in the brain.
     """
     blobs = np.full((len(images), 4), np.nan)
-    blobs[rows] = [bright_blob(crop_to_head(images[row])) for row in rows]
+    blobs[rows] = [bright_blob(crop_to_head(images[row])) for row in tqdm(rows, "bright blobs", leave=False, disable=None)]
     return {"bright_blob": blobs, "majority": np.empty((len(images), 0))}
 
 
@@ -81,7 +82,7 @@ def out_of_fold_answers(features: Array, labels: Array, plan: Sequence[Fold]) ->
     Shapes: features (n, k), any k, labels (n,) of 0 and 1.
     """
     outcomes = []
-    for fold in plan:
+    for fold in tqdm(plan, "a baseline", unit=" folds", leave=False, disable=None):
         weight, bias = fit_logistic(features[fold.train_rows], labels[fold.train_rows], STRENGTH)
         answers = probabilities(features[fold.valid_rows], weight, bias)
         outcomes.append(Outcome(fold, Fit(answers, [], Head(weight[None], np.array([bias])))))
